@@ -1,0 +1,230 @@
+"""
+What every backend is made of: secrets, credentials, the protocol, the errors.
+
+This module refuses to do I/O and to know any particular source.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, NoReturn, Protocol, final, runtime_checkable
+
+_MARKER: Final = "<secret>"
+
+
+@final
+class Secret:
+    """
+    A value that shows itself only when asked to by name.
+
+    ``repr``, ``str``, ``format`` and every error that quotes it show one fixed
+    marker, the same for all values: no prefix, no length. It cannot be pickled
+    or copied, because a copy is one more place to leak from.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        """Wrap ``value``."""
+        self._value = value
+
+    def expose(self) -> str:
+        """Return the value itself: the only way to it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        """Return the marker."""
+        return _MARKER
+
+    def __format__(self, spec: str) -> str:
+        """Return the marker, whatever the width asked for: padding would tell nothing, truncation might."""
+        return _MARKER
+
+    def __eq__(self, other: object) -> bool:
+        """Compare by value, so that tests and rotations need not expose."""
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        """Refuse: a set or a dict of secrets is a place that keeps them."""
+        message = "a secret cannot be hashed"
+        raise TypeError(message)
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled."""
+        message = "a secret cannot be pickled"
+        raise TypeError(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """
+    What a backend issued, once.
+
+    Attributes:
+        values: the fields. A secret with one field calls it ``value``.
+        version: which version of a versioned secret this is, counted from 1; None where there are none.
+        backend_lease: the backend's own name for what it can renew and revoke; None where there is nothing to revoke.
+        ttl: seconds for which the backend promises the credential; None where it promises nothing.
+        renewable: whether ``renew`` can prolong it.
+
+    """
+
+    values: Mapping[str, Secret]
+    version: int | None = None
+    backend_lease: str | None = None
+    ttl: float | None = None
+    renewable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """
+    How a backend is, in words for ``status``.
+
+    Attributes:
+        state: one of ``ok``, ``locked``, ``unavailable``, ``misconfigured``.
+        detail: a sentence for a person, without any value.
+        hint: the command that mends it, or None.
+
+    """
+
+    state: str
+    detail: str = ""
+    hint: str | None = None
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """
+    A source of credentials.
+
+    Every method may raise any ``BackendError`` and nothing else on purpose.
+    No method blocks the event loop; each has a deadline of its own.
+    """
+
+    name: str
+
+    async def open(self) -> None:
+        """
+        Get ready to answer. Called once, before anything else.
+
+        A backend that cannot answer yet (locked, unreachable) opens all the
+        same and says so in ``health`` and in the error of each call.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything held. Revokes nothing."""
+        ...
+
+    def mints(self, path: str) -> bool:
+        """Return whether ``issue`` makes something new at the source that can be revoked."""
+        ...
+
+    async def issue(self, path: str, *, params: Mapping[str, Any], intent: str) -> Credential:
+        """
+        Read or mint the credential at ``path``.
+
+        Args:
+            path: what the config says, in the backend's own terms.
+            params: what the config wants sent along, as it stands there.
+            intent: the broker's name for this attempt, already on disk, that
+                the backend may use to find again what a crash left behind.
+
+        """
+        ...
+
+    async def renew(self, backend_lease: str, *, increment: float) -> float:
+        """Prolong a lease by ``increment`` seconds from now; return the seconds it really has."""
+        ...
+
+    async def revoke(self, backend_lease: str) -> None:
+        """Make the credential worthless. Revoking what is already gone succeeds."""
+        ...
+
+    async def health(self) -> Health:
+        """Say how it is, without changing anything."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One version of a stored secret: its number, when it was written (UTC, Unix seconds), the names of its fields."""
+
+    number: int
+    created_at: float
+    fields: Sequence[str]
+    current: bool
+
+
+@runtime_checkable
+class WritableBackend(Backend, Protocol):
+    """A backend in which an admin can keep secrets through the broker."""
+
+    async def put(self, path: str, values: Mapping[str, Secret]) -> int:
+        """Write a new version and make it current; return its number. On disk when it returns."""
+        ...
+
+    async def delete(self, path: str) -> None:
+        """Remove the secret with all its versions. Raises ``SecretNotFoundError`` where there is none."""
+        ...
+
+    async def list(self) -> Sequence[str]:
+        """Return the paths that hold a secret, sorted."""
+        ...
+
+    async def versions(self, path: str) -> Sequence[Version]:
+        """Return the versions of a secret, newest first. Raises ``SecretNotFoundError`` where there is none."""
+        ...
+
+
+class BackendError(Exception):
+    """
+    A backend could not do what it was asked.
+
+    Attributes:
+        message: lower case, no full stop, never a value, never an upstream body.
+        hint: the command that mends it, or None.
+
+    """
+
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        """Say what failed and, where there is something to do, what mends it."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """Return the message and the hint."""
+        return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
+
+class SecretNotFoundError(BackendError):
+    """There is no secret at this path."""
+
+
+class RefusedError(BackendError):
+    """The source said no: a policy, a wrong login."""
+
+
+class LockedError(BackendError):
+    """The source is there but locked or sealed; somebody has to open it."""
+
+
+class UnavailableError(BackendError):
+    """The source does not answer, or not in time. Nothing was minted."""
+
+    retryable = True
+
+
+class OutcomeUnknownError(BackendError):
+    """The source may have minted something and its answer was lost. Never retried blindly."""
+
+
+class MisconfiguredError(BackendError):
+    """The config asks for something the source cannot do."""
+
+
+class CorruptError(BackendError):
+    """What is stored does not verify: wrong key, moved, changed, or cut off. Nothing was overwritten."""

@@ -1,0 +1,419 @@
+"""
+The parameters and results of every verb, as they stand on the wire.
+
+Durations go in as TOML writes them (``"10m"``) or as seconds; times come out in
+RFC 3339, UTC. Unknown parameters are an error. This module holds types alone.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from backends.base import Secret
+
+Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""The name of a server, a secret or a backend."""
+
+Accessor = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+"""A lease's public name."""
+
+Duration = str | float
+"""A length of time: ``"90s"``, ``"10m"``, ``"1h30m"``, or seconds."""
+
+
+class Params(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """What a request may say; anything else in it is an error."""
+
+
+class Result(Struct, kw_only=True, frozen=True, omit_defaults=False):
+    """What an answer says."""
+
+
+class Nothing(Params):
+    """No parameters."""
+
+
+class Done(Result):
+    """It happened."""
+
+    done: bool = True
+
+
+class Whoami(Result):
+    """What the broker sees in the caller."""
+
+    version: str
+    mode: str
+    uid: int
+    gid: int
+    groups: list[int]
+    pid: int
+    unit: str | None
+    selectors: list[str]
+
+
+class ServerOpen(Params):
+    """Ask for all that a server needs to start."""
+
+    server: Name
+
+
+class Opened(Result):
+    """All that a server needs to start."""
+
+    server: str
+    command: list[str]
+    client_args: bool
+    env: dict[str, Secret]
+    files: dict[str, Secret]
+    pass_env: list[str]
+    leases: list[str]
+    version: str
+
+
+class CredentialIssue(Params):
+    """
+    Ask for one credential.
+
+    ``bind`` hangs the lease on an ancestor of the caller (its pid) or on its
+    ``ttl`` alone (``"none"``); without it, on the caller.
+    """
+
+    secret: Name
+    ttl: Duration | None = None
+    fresh: bool = False
+    bind: int | Literal["none"] | None = None
+
+
+class Issued(Result):
+    """One credential."""
+
+    accessor: str
+    secret: str
+    values: dict[str, Secret]
+    issued_at: datetime
+    expires_at: datetime
+    renewable: bool
+    version: int | None
+
+
+class LeaseRenew(Params):
+    """Ask for more time."""
+
+    accessor: Accessor
+    ttl: Duration | None = None
+
+
+class Renewed(Result):
+    """How much time there is now."""
+
+    accessor: str
+    expires_at: datetime
+
+
+class LeaseRelease(Params):
+    """Give a credential back."""
+
+    accessor: Accessor
+
+
+class Watching(Result):
+    """Notifications follow, for these leases and for later ones of the caller."""
+
+    leases: list[str]
+
+
+class LeaseChanged(Result):
+    """One lease is no longer what it was."""
+
+    accessor: str
+    secret: str
+    reason: Literal["rotated", "revoked", "expiring"]
+
+
+class LeaseRow(Result):
+    """One lease, for an admin."""
+
+    accessor: str
+    secret: str
+    server: str
+    backend: str
+    version: int | None
+    uid: int
+    pid: int | None
+    state: Literal["active", "barred"]
+    issued_at: datetime
+    expires_at: datetime
+    renewable: bool
+
+
+class LeaseList(Params):
+    """Which leases to list."""
+
+    server: Name | None = None
+    secret: Name | None = None
+
+
+class Leases(Result):
+    """What is out."""
+
+    leases: list[LeaseRow]
+
+
+class LeaseRevoke(Params):
+    """Which lease to revoke."""
+
+    accessor: Accessor
+
+
+class Revoked(Result):
+    """How many leases were revoked."""
+
+    revoked: int
+
+
+class ServerName(Params):
+    """Which server."""
+
+    server: Name
+
+
+class ServerRow(Result):
+    """One server, for an admin."""
+
+    name: str
+    command: list[str]
+    selectors: list[str]
+    secrets: list[str]
+    leases: int
+
+
+class Servers(Result):
+    """The servers that the config names."""
+
+    servers: list[ServerRow]
+
+
+class SecretName(Params):
+    """Which secret."""
+
+    name: Name
+    backend: Name | None = None
+
+
+class SecretSet(Params):
+    """A new version of a secret: its fields and their values."""
+
+    name: Name
+    values: dict[Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")], str]
+    backend: Name | None = None
+
+
+class SecretStored(Result):
+    """Which version was written where."""
+
+    secret: str
+    backend: str
+    version: int
+
+
+class SecretRow(Result):
+    """One secret, for an admin: everything but its value."""
+
+    name: str
+    backend: str
+    path: str
+    stored: bool
+    fields: list[str]
+    version: int | None
+    created_at: datetime | None
+    ttl: float
+    servers: list[str]
+
+
+class Secrets(Result):
+    """What the config declares, and what the writable backends hold."""
+
+    secrets: list[SecretRow]
+
+
+class VersionRow(Result):
+    """One version of a secret."""
+
+    number: int
+    created_at: datetime
+    fields: list[str]
+    current: bool
+
+
+class Versions(Result):
+    """The versions of one secret, newest first."""
+
+    secret: str
+    backend: str
+    versions: list[VersionRow]
+
+
+class Explain(Params):
+    """
+    Ask what the policy would say.
+
+    The workload in question is the one of ``pid``, or one in ``unit``, or the
+    one that was refused ``last``, or the caller.
+    """
+
+    server: Name | None = None
+    secret: Name | None = None
+    unit: str | None = None
+    pid: int | None = None
+    last: bool = False
+
+
+class Explained(Result):
+    """What the policy says, and by which rule."""
+
+    allowed: bool
+    reason: str
+    rule: str | None
+    hint: str | None
+    server: str | None
+    secret: str | None
+    uid: int
+    pid: int | None
+    unit: str | None
+    holds: list[str]
+    wants: list[str]
+    at: datetime | None = None
+
+
+class Reloaded(Result):
+    """What a reload changed, one line each; empty where nothing did."""
+
+    changed: list[str]
+
+
+class Segment(Result):
+    """One file of the audit log."""
+
+    name: str
+    bytes: int
+    current: bool
+
+
+class Segments(Result):
+    """The files of the audit log, oldest first."""
+
+    segments: list[Segment]
+
+
+class AuditRead(Params):
+    """Which part of which file; ``limit`` in bytes."""
+
+    segment: Annotated[str, Meta(pattern=r"^audit(-[0-9]+)?\.jsonl$")]
+    offset: Annotated[int, Meta(ge=0)] = 0
+    limit: Annotated[int, Meta(ge=1, le=524288)] = 262144
+
+
+class AuditText(Result):
+    """Whole lines from ``offset`` on; ``next`` is where to go on, ``end`` whether that is the end for now."""
+
+    text: str
+    next: int
+    end: bool
+
+
+class KeyRotate(Params):
+    """Whether the values are sealed anew too, or only the data key is wrapped anew."""
+
+    reencrypt: bool = False
+
+
+class KeyRotated(Result):
+    """What was done, for a person."""
+
+    backend: str
+    source: str
+    generation: int
+    reencrypted: int
+
+
+class Stop(Params):
+    """Whether what is out is revoked first."""
+
+    revoke: bool = False
+
+
+class BackendRow(Result):
+    """How a backend is."""
+
+    name: str
+    type: str
+    state: str
+    detail: str
+    hint: str | None
+
+
+class Refusal(Result):
+    """What was refused lately, how often, and what mends it."""
+
+    at: datetime
+    uid: int
+    pid: int | None
+    server: str | None
+    secret: str | None
+    code: str
+    reason: str
+    hint: str | None
+    count: int
+
+
+class AuditState(Result):
+    """How the audit log is."""
+
+    state: str
+    detail: str
+    segment: str
+    records: int
+    waiting: int
+
+
+class ConfigState(Result):
+    """Which config is in force."""
+
+    files: list[str]
+    loaded_at: datetime
+    error: str | None
+
+
+class IntentRow(Result):
+    """What may exist at a backend and nobody knows."""
+
+    secret: str
+    backend: str
+    started_at: datetime
+    gone_by: datetime
+
+
+class Status(Result):
+    """What a person wants to know first."""
+
+    version: str
+    mode: str
+    pid: int
+    uid: int
+    started_at: datetime
+    directory: str
+    healthy: bool
+    problems: list[str]
+    config: ConfigState
+    audit: AuditState
+    backends: list[BackendRow]
+    servers: int
+    secrets: int
+    leases: int
+    processes: int
+    connections: int
+    pending_revocations: int
+    unknown: list[IntentRow]
+    refusals: list[Refusal]
