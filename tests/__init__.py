@@ -1,0 +1,1 @@
+"""Tests: one behaviour each, its docstring one true sentence about it."""
