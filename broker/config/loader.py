@@ -1,0 +1,184 @@
+"""
+The config, from its files to one frozen whole.
+
+This module refuses half a config: it returns all of it or raises what is wrong
+with it, as much of that as can be found at once.
+"""
+
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from broker.config import files, sections, servers, template
+from broker.config.document import Document, parse
+from broker.config.model import LOCAL, SEALED, BackendConfig, Config, SecretConfig, ServerConfig
+from broker.config.problems import Problems
+from broker.config.table import Table
+from broker.core.model import Limits
+from broker.paths import Mode, Places
+
+ENTRY_POINTS: Final = "mcp_broker.backends"
+"""The entry-point group in which packages name the backends that they bring."""
+
+_SECTIONS: Final = ("backends", "secrets", "servers")
+_TOP: Final = (*_SECTIONS, "limits", "autostart")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_MISPLACED: Final = {
+    "mcpServers": "servers stand in tables: [servers.NAME]",
+    "server": "write [servers.NAME]",
+    "secret": "write [secrets.NAME]",
+    "backend": "write [backends.NAME]",
+    "type": "write it below [backends.NAME]",
+}
+
+
+def load(places: Places, *, types: Collection[str] | None = None) -> Config:
+    """
+    Return the config of a broker: ``broker.toml`` and ``broker.d/*.toml``.
+
+    Where there is none at all it is an empty one, in which nobody is granted anything.
+
+    Args:
+        places: where to look.
+        types: the types of backend that there are; by default what is installed.
+
+    Raises:
+        InvalidConfigError: what is wrong, with file, line and key.
+
+    """
+    uid = os.geteuid()
+    found = files.find(places)
+    files.check_directories(found, uid=uid)
+    documents = [parse(files.read(path, uid=uid, trusted=True), path) for path in found]
+    return build(documents, mode=places.mode, uid=uid, types=types)
+
+
+def load_file(path: Path, mode: Mode, *, types: Collection[str] | None = None) -> Config:
+    """
+    Return the config that a single file makes, to check it: who owns it does not matter yet.
+
+    Raises:
+        InvalidConfigError: what is wrong, with file, line and key.
+
+    """
+    uid = os.geteuid()
+    document = parse(files.read(path, uid=uid, trusted=False), path)
+    return build([document], mode=mode, uid=uid, types=types)
+
+
+def build(documents: Iterable[Document], *, mode: Mode, uid: int, types: Collection[str] | None = None) -> Config:
+    """
+    Return what these documents say together.
+
+    Args:
+        documents: in the order in which they were read.
+        mode: whose broker it is for.
+        uid: whose config it is; in user mode who may use a server that names no selectors.
+        types: the types of backend that there are; by default what is installed.
+
+    Raises:
+        InvalidConfigError: what is wrong, with file, line and key.
+
+    """
+    problems = Problems()
+    merged = _merge(documents, problems)
+    backends = _backends(merged.tables["backends"], types)
+    config = Config(
+        mode=mode,
+        files=tuple(merged.files),
+        backends=MappingProxyType(backends),
+        # A secret may name a backend that is wrong itself: one mistake is told once.
+        secrets=MappingProxyType(_secrets(merged.tables["secrets"], {LOCAL, *merged.tables["backends"]})),
+        servers=MappingProxyType(_servers(merged.tables["servers"], mode=mode, uid=uid)),
+        limits=Limits() if merged.limits is None else sections.limits(merged.limits),
+        autostart=merged.autostart,
+    )
+    problems.settle()
+    return config
+
+
+def installed_types() -> frozenset[str]:
+    """Return the types of backend that are installed. Slow: it looks at every distribution."""
+    from importlib.metadata import entry_points  # noqa: PLC0415 - most configs never ask
+
+    return frozenset({SEALED, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+
+
+@dataclass(slots=True)
+class _Merged:
+    """What the files say, by section and name."""
+
+    files: list[Path] = field(default_factory=list)
+    tables: dict[str, dict[str, Table]] = field(default_factory=lambda: {name: {} for name in _SECTIONS})
+    limits: Table | None = None
+    autostart: bool = True
+
+
+def _merge(documents: Iterable[Document], problems: Problems) -> _Merged:
+    merged = _Merged()
+    first: dict[tuple[str, ...], Document] = {}
+    for document in documents:
+        merged.files.append(document.file)
+        top = Table(document, (), document.rows, problems)
+        top.expect(_TOP, _MISPLACED)
+        for path in _definitions(document.rows):
+            before = first.setdefault(path, document)
+            if before is not document:
+                top.reject(*path, text=f"stands in {before.where(path)} as well", hint="keep one of the two")
+        for name in _SECTIONS:
+            merged.tables[name] |= _named(top.take_table(name), name)
+        merged.limits = top.take_table("limits") or merged.limits
+        flag = top.take_flag("autostart")
+        merged.autostart = merged.autostart if flag is None else flag
+    return merged
+
+
+def _definitions(rows: Mapping[str, object]) -> Iterator[tuple[str, ...]]:
+    """Yield what a file defines and no other file may define again."""
+    for key, value in rows.items():
+        if key in _SECTIONS and isinstance(value, dict):
+            for name in value:
+                yield key, name
+        elif key in _TOP:
+            yield (key,)
+
+
+def _named(section: Table | None, kind: str) -> dict[str, Table]:
+    if section is None:
+        return {}
+    allowed = template.SECRET_NAME if kind == "secrets" else _NAME
+    letters = "letters, digits, - and _" if kind == "secrets" else "letters, digits, -, _ and ."
+    found = {}
+    for name in section.rows:
+        if not allowed.fullmatch(name):
+            section.reject(name, text=f"a name must be {letters}, and begin with a letter or digit")
+        table = section.take_table(name)
+        if table is not None:
+            found[name] = table
+    return found
+
+
+def _backends(tables: Mapping[str, Table], types: Collection[str] | None) -> dict[str, BackendConfig]:
+    found = {LOCAL: BackendConfig(name=LOCAL, type=SEALED)}
+    for name, table in tables.items():
+        one = sections.backend(name, table)
+        if one is None:
+            continue
+        if one.type != SEALED:
+            types = installed_types() if types is None else types
+            sections.check_type(one, table, types)
+        found[name] = one
+    return found
+
+
+def _secrets(tables: Mapping[str, Table], backends: Collection[str]) -> dict[str, SecretConfig]:
+    return {name: sections.secret(name, table, backends) for name, table in tables.items()}
+
+
+def _servers(tables: Mapping[str, Table], *, mode: Mode, uid: int) -> dict[str, ServerConfig]:
+    whole = servers.resolve({name: servers.draft(table) for name, table in tables.items()})
+    return {name: servers.finish(name, whole[name], mode=mode, uid=uid) for name in tables}
