@@ -1,0 +1,200 @@
+"""
+Credentials as files, on a file system that is in memory and nowhere else.
+
+Each process has a private directory named ``PID.STARTTIME``, so that anybody
+who finds it can tell whether that process still lives and remove it otherwise.
+Outside the first pid namespace the name ends in ``.NAMESPACE`` too: its pids
+mean nothing to others. This module refuses to write to a disk, to a directory
+that others can enter, and through a symbolic link.
+"""
+
+import os
+
+from broker.launch.failure import CannotStartError
+
+IN_MEMORY = {"tmpfs", "ramfs"}
+FIRST_PID_NAMESPACE = "pid:[4026531836]"
+"""PROC_PID_INIT_INO of the kernel, the same on every machine."""
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class _UnfitError(Exception):
+    """This directory will not do."""
+
+
+class Files:
+    """The directory of this process."""
+
+    def __init__(self, base: str, descriptor: int, name: str) -> None:
+        """Stand for the directory ``name`` in ``base``, which is open as ``descriptor``."""
+        self.path = f"{base}/{name}"
+        self._base = descriptor
+        self._name = name
+
+    def write(self, name: str, value: str) -> str:
+        """Write one file that nobody else can read; return its path."""
+        directory = os.open(self._name, _DIRECTORY, dir_fd=self._base)
+        try:
+            with open(os.open(name, _NEW_FILE, 0o600, dir_fd=directory), "wb") as file:
+                file.write(value.encode())
+        finally:
+            os.close(directory)
+        return f"{self.path}/{name}"
+
+    def remove(self) -> None:
+        """Remove the directory and what is in it."""
+        _remove(self._base, self._name)
+
+
+def write_all(files: dict[str, str], runtime_directory: str) -> tuple[Files, dict[str, str]]:
+    """
+    Write every file.
+
+    Returns:
+        The directory, and the path of the file for each variable.
+
+    Raises:
+        CannotStartError: there is no place in memory that is ours alone, or it is full.
+
+    """
+    place = _place(runtime_directory)
+    try:
+        return place, {name: place.write(_name(name), value) for name, value in files.items()}
+    except OSError as error:
+        place.remove()
+        message = f"cannot write a file in {place.path}: {_reason(error)}"
+        raise CannotStartError(message, code="unavailable", hint=f"df {place.path}/..") from None
+
+
+def _name(variable: str) -> str:
+    """Return a variable's name as that of a file, which it is not if it leads elsewhere."""
+    if not variable or "/" in variable or "\0" in variable or variable in {".", ".."}:
+        message = f"{variable!r} cannot be the name of a variable"
+        raise CannotStartError(message, code="config", hint="mcp-broker check")
+    return variable
+
+
+def _place(runtime_directory: str) -> Files:
+    """Make the directory of this process in the first place that will do, and sweep there what the dead left."""
+    reasons = []
+    for base in _bases(runtime_directory):
+        try:
+            descriptor = _open(base)
+            name = _own_name()
+            _sweep(descriptor)
+            _remove(descriptor, name)  # an earlier life of this very process, which was `exec` before
+            os.mkdir(name, 0o700, dir_fd=descriptor)
+        except _UnfitError as error:
+            reasons.append(f"{base}: {error}")
+        except OSError as error:
+            reasons.append(f"{base}: {_reason(error)}")
+        else:
+            return Files(base, descriptor, name)
+    message = f"there is no directory in memory for the server's files ({'; '.join(reasons)})"
+    raise CannotStartError(message, code="unavailable", hint="mount -t tmpfs -o mode=1777 tmpfs /dev/shm")
+
+
+def _bases(runtime_directory: str) -> list[str]:
+    """Return the directories to try, in order; what systemd made for this service first."""
+    uid = os.getuid()
+    given = runtime_directory.partition(":")[0]
+    return [
+        *([f"{given}/mcp-broker-files"] if given.startswith("/") else []),
+        f"/run/user/{uid}/mcp-broker/files",
+        f"/dev/shm/mcp-broker-{uid}",  # noqa: S108 - it is checked below that it is ours
+    ]
+
+
+def _open(base: str) -> int:
+    """Open a directory, made if it is missing, that is in memory and ours alone."""
+    parent = os.path.dirname(base)
+    for directory in (parent, base) if parent.endswith("/mcp-broker") else (base,):
+        try:
+            os.mkdir(directory, 0o700)
+        except FileExistsError:
+            pass
+    descriptor = os.open(base, _DIRECTORY)
+    try:
+        _check(os.fstat(descriptor))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check(status: os.stat_result) -> None:
+    """Refuse a directory that is not ours, not private, or not in memory."""
+    kind = _file_system(status.st_dev)
+    if status.st_uid != os.getuid():
+        message = f"belongs to uid {status.st_uid}"
+    elif status.st_mode & 0o077:
+        message = "can be entered by others"
+    elif kind not in IN_MEMORY:
+        message = f"is on {kind or 'an unknown file system'}, not in memory"
+    else:
+        return
+    raise _UnfitError(message)
+
+
+def _file_system(device: int) -> str:
+    """Return what kind of file system a device number stands for, or nothing where the kernel does not say."""
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as table:
+        for line in table:
+            if line.split(" ", 3)[2] == wanted:
+                return line.partition(" - ")[2].partition(" ")[0]
+    return ""
+
+
+def _own_name() -> str:
+    """Return the name of this process's directory."""
+    pid = os.getpid()
+    start = started(pid)
+    if start is None:
+        message = "the kernel does not say when this process started"
+        raise _UnfitError(message)
+    return f"{pid}.{start}{_namespace()}"
+
+
+def _namespace() -> str:
+    """Return how names end in this pid namespace."""
+    namespace = os.readlink("/proc/self/ns/pid")
+    return "" if namespace == FIRST_PID_NAMESPACE else f".{namespace[5:-1]}"
+
+
+def started(pid: int) -> "int | None":
+    """Return when a process started, in clock ticks since boot; None where there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            # The name in parentheses may hold spaces and parentheses itself: count from the last one.
+            return int(stat.read().rpartition(b")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def _sweep(base: int) -> None:
+    """Remove the directories of processes of this namespace that have ended."""
+    ending = _namespace()
+    for name in os.listdir(base):
+        pid, dot, rest = name.partition(".")
+        start, more, namespace = rest.partition(".")
+        if pid.isdigit() and dot and start.isdigit() and more + namespace == ending and started(int(pid)) != int(start):
+            _remove(base, name)
+
+
+def _remove(base: int, name: str) -> None:
+    """Remove one directory and the files in it; what is already gone is fine."""
+    try:
+        directory = os.open(name, _DIRECTORY, dir_fd=base)
+        for file in os.listdir(directory):
+            os.unlink(file, dir_fd=directory)
+        os.close(directory)
+        os.rmdir(name, dir_fd=base)
+    except OSError:
+        pass  # somebody else sweeps too
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or "failed").lower()
