@@ -6,6 +6,7 @@ This module refuses to do I/O and to know any particular source.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Final, NoReturn, Protocol, final, runtime_checkable
 
 _MARKER: Final = "<secret>"
@@ -90,6 +91,26 @@ class Health:
     state: str
     detail: str = ""
     hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """
+    What a backend's factory may know of the broker that it works for.
+
+    A factory is ``from_config(name, options, surroundings) -> Backend``. It
+    validates ``options`` strictly, does no I/O, and raises ``MisconfiguredError``.
+
+    Attributes:
+        mode: ``user`` or ``system``.
+        config: the directory that relative paths in the config start from.
+        state: the directory for what must outlive a boot.
+
+    """
+
+    mode: str
+    config: Path
+    state: Path
 
 
 @runtime_checkable

@@ -1,0 +1,56 @@
+"""
+From ``[backends.local] key`` to the source that it names.
+
+It refuses to choose: where the config names no source, it is the key file that
+``init`` makes, and never whatever else there may be.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from backends.base import MisconfiguredError, Surroundings
+from backends.master_key import Credential, KeyFile, KeySource, credentials_directory
+from backends.options import Options
+
+_WHERE: Final = "backends.local.key"
+_KINDS: Final = ("file", "credential", "passphrase_file", "keyring")
+
+
+def key_source(key: Mapping[str, Any], surroundings: Surroundings) -> KeySource:
+    """Return the source that ``key`` names: one of ``file``, ``credential``, ``passphrase_file``, ``keyring``."""
+    options = Options(_WHERE, key, known=_KINDS)
+    match options.given():
+        case ():
+            return KeyFile(default_key_file(surroundings.state))
+        case ("file",):
+            return KeyFile(_path(options.text("file"), surroundings))
+        case ("credential",):
+            return Credential(_credential_name(options.text("credential")), credentials_directory())
+        case ("passphrase_file",):
+            from backends.passphrase import PassphraseFile  # noqa: PLC0415
+
+            return PassphraseFile(_path(options.text("passphrase_file"), surroundings))
+        case ("keyring",) if options.flag("keyring"):
+            from backends.keyring_key import KeyringKey  # noqa: PLC0415
+
+            return KeyringKey()
+        case given:
+            raise MisconfiguredError(
+                f"{_WHERE} names {' and '.join(given)}: it has to be one of {', '.join(_KINDS)}, and keyring is true"
+            )
+
+
+def default_key_file(state: Path) -> Path:
+    """Return where the key file is that ``init`` makes."""
+    return state / "master.key"
+
+
+def _path(text: str, surroundings: Surroundings) -> Path:
+    return surroundings.config / Path(text).expanduser()
+
+
+def _credential_name(name: str) -> str:
+    if "/" in name or name.startswith("."):
+        raise MisconfiguredError(f"{_WHERE}.credential is a name, not a path")
+    return name

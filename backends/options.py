@@ -1,0 +1,71 @@
+"""
+The options of one backend, read strictly.
+
+A factory asks for each by name and type. It refuses what nobody asked for, and
+names the nearest that there is: a misspelt option that is passed over is an
+option that somebody believes in.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+from backends.base import MisconfiguredError
+
+
+@final
+class Options:
+    """What stands in one table of the config."""
+
+    __slots__ = ("_options", "where")
+
+    def __init__(self, where: str, options: Mapping[str, Any], *, known: Sequence[str]) -> None:
+        """Take the table called ``where``. Raises ``MisconfiguredError`` for a key that is not ``known``."""
+        self.where = where
+        self._options = options
+        for key in options:
+            if key not in known:
+                raise MisconfiguredError(f"{where}.{key} is not an option", hint=_nearest(key, known))
+
+    def given(self) -> Sequence[str]:
+        """Return the keys that are there."""
+        return tuple(self._options)
+
+    def text(self, key: str) -> str:
+        """Return a string that is not empty."""
+        value = self._options.get(key)
+        if not isinstance(value, str) or not value:
+            raise self._wrong(key, "a string")
+        return value
+
+    def flag(self, key: str) -> bool:
+        """Return true or false."""
+        value = self._options.get(key)
+        if not isinstance(value, bool):
+            raise self._wrong(key, "true or false")
+        return value
+
+    def number(self, key: str, *, default: int, least: int, most: int) -> int:
+        """Return a whole number within bounds."""
+        value = self._options.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise self._wrong(key, f"a whole number from {least} to {most}")
+        return value
+
+    def table(self, key: str) -> Mapping[str, Any]:
+        """Return a table; an empty one where there is none."""
+        value = self._options.get(key, {})
+        if not isinstance(value, Mapping):
+            raise self._wrong(key, "a table")
+        return value
+
+    def _wrong(self, key: str, expected: str) -> MisconfiguredError:
+        # What stands there is not repeated: somebody may have put a value where a name belongs.
+        return MisconfiguredError(f"{self.where}.{key} must be {expected}")
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    # A few milliseconds that only who has misspelt something pays.
+    import difflib  # noqa: PLC0415
+
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"there is {', '.join(known)}"

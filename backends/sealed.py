@@ -1,0 +1,277 @@
+"""
+The broker's own store of secrets, sealed at rest.
+
+Reading needs no file and no thread: what is current is in memory, sealed, and
+is opened for the moment in which it is issued. Writing goes through one thread
+and has happened when the caller is told so.
+
+This backend refuses to show a value in any way but ``issue``, to overwrite what
+does not verify, and to fall back to another key or another place.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, final
+
+from backends import sealed_rows
+from backends.base import (
+    BackendError,
+    Credential,
+    Health,
+    LockedError,
+    MisconfiguredError,
+    OutcomeUnknownError,
+    RefusedError,
+    Secret,
+    SecretNotFoundError,
+    Surroundings,
+    UnavailableError,
+    Version,
+)
+from backends.envelope import OpenError
+from backends.key_option import key_source
+from backends.master_key import KeySource
+from backends.options import Options
+from backends.sealed_rows import View
+from backends.sealed_store import Rotated, SealedStore, Stage
+from backends.worker import Worker, settled
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+_T = TypeVar("_T")
+
+KEEP: Final = 10
+"""Versions of a secret that stay, where the config does not say."""
+
+_MOST: Final = 1000
+_NAME_BYTES: Final = 512
+_RETRY_SECONDS: Final = 1.0
+
+
+def from_config(name: str, options: Mapping[str, Any], surroundings: Surroundings) -> "SealedBackend":
+    """Return the backend that ``[backends.NAME]`` describes: ``key``, and ``versions`` to keep."""
+    if name != "local":
+        raise MisconfiguredError(
+            f"backends.{name}: the sealed store is called local, and there is one", hint=f"remove [backends.{name}]"
+        )
+    chosen = Options(f"backends.{name}", options, known=("key", "versions"))
+    keep = chosen.number("versions", default=KEEP, least=1, most=_MOST)
+    source = key_source(chosen.table("key"), surroundings)
+    return SealedBackend(name, path=surroundings.state / "sealed.db", source=source, keep=keep)
+
+
+@final
+class SealedBackend:
+    """A ``WritableBackend`` over a ``SealedStore`` on a thread of its own."""
+
+    def __init__(  # noqa: PLR0913  all but three are for tests
+        self,
+        name: str,
+        *,
+        path: Path,
+        source: KeySource,
+        keep: int = KEEP,
+        clock: Callable[[], float] = time.time,
+        key_seconds: float = 5.0,
+        disk_seconds: float = 10.0,
+    ) -> None:
+        """
+        Describe a store; nothing is opened yet.
+
+        Args:
+            name: the backend's name in the config.
+            path: the file.
+            source: where its master key comes from.
+            keep: how many versions of a secret stay.
+            clock: Unix seconds, UTC.
+            key_seconds: how long to wait for the store to open, its key included.
+            disk_seconds: how long to wait for a change to be on disk.
+
+        """
+        self.name = name
+        self._path = path
+        self._store = SealedStore(path, source, keep=keep, clock=clock)
+        self._worker = Worker(f"sealed-{name}")
+        self._opening: Future[None] | None = None
+        self._fault: BackendError | None = None
+        self._failed_at = 0.0
+        self._key_seconds = key_seconds
+        self._disk_seconds = disk_seconds
+
+    async def open(self) -> None:
+        """Open the store, or remember why it does not: then every call says so and tries again, once a second."""
+        try:
+            await self._opened()
+        except BackendError:
+            return
+
+    async def close(self) -> None:
+        """Close the store. A disk that hangs keeps the thread, and nobody waits for it for long."""
+        closing = self._worker.submit(self._store.close)
+        self._worker.stop()
+        await settled(closing, self._disk_seconds)
+
+    def mints(self, path: str) -> bool:
+        """Return False: what is stored is handed out, and nobody but an admin can make it worthless."""
+        del path
+        return False
+
+    async def issue(self, path: str, *, params: Mapping[str, Any], intent: str) -> Credential:
+        """Return the current version of the secret ``path``, without I/O once the store is open."""
+        del intent
+        view = self._store.view or await self._opened()
+        shelf = view.shelves.get(path)
+        if shelf is None:
+            raise _not_found(path)
+        if params:
+            raise MisconfiguredError(f"the sealed store takes no params, and the secret {path} has some")
+        try:
+            values = sealed_rows.unseal(view, shelf)
+        except OpenError:
+            # It did open when the file was read: this is memory that fails, or a bug.
+            raise UnavailableError(f"the secret {path} does not open any more", hint="mcp-broker stop") from None
+        return Credential(values={field: Secret(value) for field, value in values.items()}, version=shelf.version)
+
+    async def renew(self, backend_lease: str, *, increment: float) -> float:
+        """Refuse: there is nothing to renew."""
+        del backend_lease, increment
+        raise RefusedError("a sealed secret has no lease at its source")
+
+    async def revoke(self, backend_lease: str) -> None:
+        """Do nothing: there is nothing to revoke."""
+
+    async def put(self, path: str, values: Mapping[str, Secret]) -> int:
+        """Write a new version and make it current; return its number. On disk when it returns."""
+        _check_name(path)
+        exposed = _exposed(path, values)
+        await self._opened()
+        return await self._written(lambda: self._store.put(path, exposed))
+
+    async def delete(self, path: str) -> None:
+        """Remove the secret with all its versions."""
+        await self._opened()
+        await self._written(lambda: self._store.delete(path))
+
+    async def list(self) -> Sequence[str]:
+        """Return the names of all secrets, sorted."""
+        view = await self._opened()
+        return sorted(view.shelves)
+
+    async def versions(self, path: str) -> Sequence[Version]:
+        """Return the versions of a secret, newest first."""
+        view = await self._opened()
+        shelf = view.shelves.get(path)
+        if shelf is None:
+            raise _not_found(path)
+        return shelf.history
+
+    async def rotate_key(
+        self, source: KeySource | None = None, *, reencrypt: bool = False, stage: Stage = lambda _: None
+    ) -> Rotated:
+        """
+        Replace the master key: by the next one of its source, or by that of another.
+
+        A crash at any moment leaves a store that opens. Args as in ``SealedStore.rotate``.
+        """
+        await self._opened()
+        # A thousand big secrets take longer to seal than one, and a keyring may ask somebody.
+        patience = 10 * self._disk_seconds
+        return await self._written(
+            lambda: self._store.rotate(source, reencrypt=reencrypt, stage=stage), seconds=patience
+        )
+
+    async def health(self) -> Health:
+        """Say whether the store is open, what it is sealed with, and what that does not protect."""
+        view = self._store.view
+        if view is not None:
+            source = self._store.source
+            detail = f"{len(view.shelves)} secrets, sealed with the {source.label}"
+            return Health(state="ok", detail=f"{detail}; {source.caution}" if source.caution else detail)
+        fault = self._fault or UnavailableError(f"{self._path} is not open yet")
+        return Health(state=_state(fault), detail=fault.message, hint=fault.hint)
+
+    async def _opened(self) -> View:
+        """Return what is in the store, opening it first where it is not. Raises what keeps it from opening."""
+        view = self._store.view
+        if view is not None:
+            return view
+        now = asyncio.get_running_loop().time()
+        if self._fault is not None and now - self._failed_at < _RETRY_SECONDS:
+            _raise_again(self._fault)
+        if self._opening is None or self._opening.done():
+            self._opening = self._worker.submit(self._store.open)
+        opening = self._opening
+        try:
+            if not await settled(opening, self._key_seconds):
+                raise self._late()
+            opening.result()
+        except BackendError as error:
+            self._fault = error.with_traceback(None)
+            self._failed_at = asyncio.get_running_loop().time()
+            _raise_again(error)
+        self._fault = None
+        view = self._store.view
+        if view is None:
+            raise UnavailableError(f"{self._path} was closed")
+        return view
+
+    def _late(self) -> BackendError:
+        if self._store.asking:
+            return LockedError(
+                f"the {self._store.source.label} has not answered for {self._key_seconds:g} seconds",
+                hint="answer its prompt, or set [backends.local] key in broker.toml",
+            )
+        return UnavailableError(
+            f"{self._path} has not opened for {self._key_seconds:g} seconds", hint="mcp-broker status"
+        )
+
+    async def _written(self, job: Callable[[], _T], *, seconds: float | None = None) -> _T:
+        """Do ``job`` on the thread, also when the caller goes away, and say what came of it as far as is known."""
+        seconds = self._disk_seconds if seconds is None else seconds
+        future = self._worker.submit(job)
+        if await settled(future, seconds):
+            return future.result()
+        if future.cancel():
+            raise UnavailableError(f"the disk of {self._path} is busy; nothing was written")
+        raise OutcomeUnknownError(f"the disk of {self._path} has not answered for {seconds:g} seconds")
+
+
+def _state(fault: BackendError) -> str:
+    match fault:
+        case LockedError():
+            return "locked"
+        case UnavailableError():
+            return "unavailable"
+        case _:
+            return "misconfigured"
+
+
+def _raise_again(fault: BackendError) -> NoReturn:
+    # A new one each time: an exception that is raised again and again grows by a traceback each time.
+    raise type(fault)(fault.message, hint=fault.hint) from None
+
+
+def _not_found(path: str) -> SecretNotFoundError:
+    return SecretNotFoundError(f"there is no secret {path}", hint=f"mcp-broker secret set {path}")
+
+
+def _check_name(path: str) -> None:
+    if not path.isprintable() or not 0 < len(path.encode(errors="replace")) <= _NAME_BYTES:
+        raise RefusedError(f"a secret's name is 1 to {_NAME_BYTES} printable bytes")
+
+
+def _exposed(path: str, values: Mapping[str, Secret]) -> dict[str, str]:
+    if not values:
+        raise RefusedError(f"the secret {path} would have no field", hint=f"mcp-broker secret set {path}")
+    exposed = {field: secret.expose() for field, secret in values.items()}
+    for field, value in exposed.items():
+        try:
+            field.encode()
+            value.encode()
+        except UnicodeEncodeError:
+            # The cause would hold the value.
+            raise RefusedError(f"a value of the secret {path} is not text") from None
+    return exposed
