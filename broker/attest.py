@@ -272,6 +272,27 @@ def _groups(sock: PeerSocket) -> frozenset[int]:
     return frozenset(struct.unpack(f"{len(raw) // 4}I", raw))
 
 
+def process_now(pid: int, *, boot: str) -> Workload:
+    """
+    Return what a process would be attested as if it connected now, for ``explain``.
+
+    For no decision: unlike a connection this names a process by its pid alone.
+    """
+    try:
+        status = dict(
+            line.split(b":", 1) for line in Path(f"/proc/{pid}/status").read_bytes().splitlines() if b":" in line
+        )
+        return Workload(
+            process=Process(boot=boot, pid=pid, start=start_time(pid), uid=int(status[b"Uid"].split()[1])),
+            gid=int(status[b"Gid"].split()[1]),
+            groups=frozenset(int(group) for group in status[b"Groups"].split()),
+            unit=unit_of(Path(f"/proc/{pid}/cgroup").read_text("utf-8", "surrogateescape")),
+        )
+    except (OSError, ValueError, KeyError):
+        message = f"there is no process {pid}"
+        raise AttestationError(message) from None
+
+
 def find(process: Process, *, boot: str) -> Anchor | None:
     """
     Return a hold on a process remembered from before, or None where it has ended.

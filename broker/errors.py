@@ -84,6 +84,10 @@ class UnavailableError(BrokerError):
     code = "unavailable"
 
 
+class OutcomeUnknownError(UnavailableError):
+    """The backend may have minted something and its answer was lost; it is listed, and never tried again blindly."""
+
+
 class AuditError(BrokerError):
     """The release cannot be recorded, so there is none."""
 

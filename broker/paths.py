@@ -38,6 +38,11 @@ class Places:
     run: Path
 
     @property
+    def audit(self) -> Path:
+        """Return the directory of the audit log."""
+        return self.state / "audit"
+
+    @property
     def broker_socket(self) -> Path:
         """Return the socket for workloads."""
         return self.run / "broker.sock"
@@ -75,7 +80,7 @@ def user() -> Places:
     )
 
 
-def within(directory: Path) -> Places:
+def within(directory: Path, *, mode: Mode = "user") -> Places:
     """Return the places of a broker that lives in one directory: a tour's, a test's."""
     base = directory.absolute()
-    return Places(mode="user", config=base / "config", state=base / "state", run=base / "run")
+    return Places(mode=mode, config=base / "config", state=base / "state", run=base / "run")

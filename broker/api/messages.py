@@ -336,6 +336,7 @@ class KeyRotated(Result):
     source: str
     generation: int
     reencrypted: int
+    remains: str | None = None
 
 
 class Stop(Params):
@@ -373,6 +374,7 @@ class AuditState(Result):
 
     state: str
     detail: str
+    hint: str | None
     segment: str
     records: int
     waiting: int

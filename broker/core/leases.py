@@ -114,7 +114,7 @@ class LeaseTable:
         """
         lease = self._leases.get(accessor)
         if lease is not None and lease.process is not None:
-            self._leases[accessor] = replace(lease, barred=True, backend_lease=None)
+            self._leases[accessor] = replace(lease, barred=True)
         elif lease is not None:
             self.remove(accessor)
         return lease

@@ -1,0 +1,215 @@
+"""
+The line dialect: JSON-RPC 2.0, one message a line, as MCP frames it.
+
+Requests on one connection are answered as they are ready, in any order; ``id``
+says which is which. A line that cannot be read gets an error and the
+connection goes on, unless it is too long to be skipped.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Final, Literal, Protocol
+
+import msgspec
+
+from broker.api.answer import answer
+from broker.api.encode import Fault, encode, fault
+from broker.api.messages import LeaseChanged, Result
+from broker.api.verbs import Verb
+from broker.api.workload import Caller
+from broker.errors import BrokerError, RequestError
+
+MOST_AT_ONCE: Final = 64
+"""Requests of one connection that are worked on at the same time; more wait in its socket."""
+
+_NO_PARAMS: Final = msgspec.Raw(b"{}")
+
+Id = int | str
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One line that a client sends."""
+
+    jsonrpc: Literal["2.0"]
+    method: str
+    id: Id | msgspec.UnsetType = msgspec.UNSET
+    params: msgspec.Raw = _NO_PARAMS
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """One line with a result."""
+
+    id: Id
+    result: Result
+    jsonrpc: Literal["2.0"] = "2.0"
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """One line with an error; ``id`` is null where the request could not be read."""
+
+    id: Id | None
+    error: Fault
+    jsonrpc: Literal["2.0"] = "2.0"
+
+
+class Notification(msgspec.Struct, frozen=True):
+    """One line that answers nothing."""
+
+    method: str
+    params: LeaseChanged
+    jsonrpc: Literal["2.0"] = "2.0"
+
+
+_decode: Final = msgspec.json.Decoder(Request).decode
+
+
+class Sink(Protocol):
+    """The part of a transport that this dialect needs."""
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+        ...
+
+    def close(self) -> None:
+        """Send what is left and close."""
+        ...
+
+    def is_closing(self) -> bool:
+        """Return whether nothing can be sent any more."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Read no more for now."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        ...
+
+
+class Lines:
+    """One connection that speaks the line dialect."""
+
+    def __init__(self, caller: Caller, verbs: Mapping[str, Verb], transport: Sink) -> None:
+        """Take over a connection whose peer is attested."""
+        self._caller = caller
+        self._verbs = verbs
+        self._transport = transport
+        self._limit = caller.running.service.policy.limits.message_bytes or 1 << 62
+        self._buffer = bytearray()
+        self._searched = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._full = False
+        self._paused = False
+        self._ended = False
+        self.partial_since: float | None = None
+        caller.notify = self._notify
+
+    def feed(self, chunk: bytes) -> None:
+        """Take what has arrived."""
+        if not self._buffer and chunk.find(b"\n") == len(chunk) - 1 and len(chunk) <= self._limit:
+            self._line(chunk)
+        else:
+            self._buffer += chunk
+            self._split()
+        self._throttle()
+
+    def _split(self) -> None:
+        begin = 0
+        while (end := self._buffer.find(b"\n", max(begin, self._searched))) >= 0:
+            if end - begin > self._limit:
+                break
+            self._line(bytes(self._buffer[begin:end]))
+            begin = end + 1
+        del self._buffer[:begin]
+        self._searched = len(self._buffer)
+        if len(self._buffer) > self._limit:
+            self._refuse(None, RequestError(f"the line is longer than {self._limit} bytes"))
+            self._buffer.clear()
+            self._transport.close()
+        self.partial_since = None if not self._buffer else self.partial_since or time.monotonic()
+
+    def _line(self, line: bytes) -> None:
+        if not line.strip():
+            return
+        try:
+            request = _decode(line)
+        except RecursionError:
+            self._refuse(None, RequestError("the message is nested too deeply"))
+            return
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            self._refuse(None, _unreadable(line, error))
+            return
+        if isinstance(request.id, msgspec.UnsetType):
+            return
+        verb = self._verbs.get(request.method)
+        if verb is None:
+            self._refuse(request.id, RequestError("unknown method", hint=f"known: {', '.join(self._verbs)}"), code=-32601)
+            return
+        task = self._loop.create_task(self._answer(verb, request.id, request.params))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    async def _answer(self, verb: Verb, request: Id, params: msgspec.Raw) -> None:
+        try:
+            result = await answer(self._caller, verb, params)
+        except BrokerError as error:
+            self._refuse(request, error)
+            return
+        if not self._transport.is_closing():
+            self._transport.write(encode(Answer(request, result)) + b"\n")
+
+    def _refuse(self, request: Id | None, error: BrokerError, *, code: int | None = None) -> None:
+        said = fault(error)
+        if code is not None:
+            said = msgspec.structs.replace(said, code=code)
+        if not self._transport.is_closing():
+            self._transport.write(encode(Refusal(request, said)) + b"\n")
+
+    def _notify(self, change: LeaseChanged) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(encode(Notification("lease/changed", change)) + b"\n")
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._ended and not self._tasks:
+            self._transport.close()
+        self._throttle()
+
+    def full(self, *, full: bool) -> None:
+        """Know whether the peer reads what is sent; while it does not, nothing more is read from it."""
+        self._full = full
+        self._throttle()
+
+    def _throttle(self) -> None:
+        wanted = self._full or len(self._tasks) >= MOST_AT_ONCE
+        if wanted == self._paused or self._transport.is_closing():
+            return
+        self._paused = wanted
+        if wanted:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def eof(self) -> bool:
+        """Know that nothing more will come; return whether answers are still under way."""
+        self._ended = True
+        return bool(self._tasks)
+
+
+def _unreadable(line: bytes, error: Exception) -> RequestError:
+    if line.lstrip()[:1] == b"[":
+        return RequestError("batches are not spoken here", hint="send one request a line")
+    if isinstance(error, msgspec.ValidationError):
+        text = str(error)
+        return RequestError(text[:1].lower() + text[1:], hint='{"jsonrpc":"2.0","id":1,"method":"whoami"}')
+    return RequestError("the line is not JSON in UTF-8", hint='{"jsonrpc":"2.0","id":1,"method":"whoami"}')
+
+
+def refusal(error: BrokerError) -> bytes:
+    """Return the line that refuses a connection as a whole."""
+    return encode(Refusal(None, fault(error))) + b"\n"
+
+

@@ -1,0 +1,77 @@
+"""
+Denials that storm: the first are recorded one by one, the rest are counted.
+
+One uid that is refused ten thousand times a second must neither fill the disk
+nor hide what others are refused. Pure: the time is an argument, in Unix
+seconds.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+BURST: Final = 20
+"""Denials of one uid that are recorded one by one before counting begins."""
+
+PERIOD: Final = 10.0
+"""Seconds between two records of a count, and in which a quiet uid earns its burst back."""
+
+MOST_UIDS: Final = 1024
+"""Uids that are told apart. Those beyond share one count, under ``OTHERS``."""
+
+OTHERS: Final = 0xFFFFFFFE
+"""The uid under which the denials of all further uids are counted; no user has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """So many denials of one uid that were not recorded one by one, from when to when."""
+
+    uid: int
+    count: int
+    first: float
+    last: float
+
+
+@dataclass(slots=True)
+class _Uid:
+    since: float
+    recorded: int = 0
+    count: int = 0
+    first: float = 0.0
+    last: float = 0.0
+
+
+class Storm:
+    """Says of each denial whether it is recorded by itself, and in time how many were not."""
+
+    def __init__(self) -> None:
+        """Begin in calm weather."""
+        self._uids: OrderedDict[int, _Uid] = OrderedDict()
+
+    def offer(self, now: float, uid: int) -> bool:
+        """Take note of a denial; return whether it is to be recorded by itself."""
+        if uid not in self._uids and len(self._uids) >= MOST_UIDS:
+            uid = OTHERS
+        seen = self._uids.setdefault(uid, _Uid(since=now))
+        if seen.recorded < BURST:
+            seen.recorded += 1
+            return True
+        if not seen.count:
+            seen.first = now
+        seen.count += 1
+        seen.last = now
+        return False
+
+    def due(self, now: float) -> list[Counted]:
+        """Return the counts whose period is over, each once, and forget who has been quiet for one."""
+        found: list[Counted] = []
+        for uid, seen in tuple(self._uids.items()):
+            if now - seen.since < PERIOD:
+                continue
+            if seen.count:
+                found.append(Counted(uid=uid, count=seen.count, first=seen.first, last=seen.last))
+                self._uids[uid] = _Uid(since=now, recorded=BURST)
+            else:
+                del self._uids[uid]
+        return found

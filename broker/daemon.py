@@ -1,0 +1,294 @@
+"""
+The daemon: puts the parts together, lets them run, takes them apart.
+
+It starts in an order in which nothing can be asked before it can be answered:
+hygiene, the lock, the config, the disk, the sockets, and only then ``READY``.
+It refuses to import aiohttp, keyring or any backend's library: those load when
+they are first needed.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from backends.base import Backend, BackendError, Surroundings
+from backends.registry import make
+from broker import hygiene, sockets
+from broker.api.door import Entrance
+from broker.api.verbs import ADMIN, WORKLOAD
+from broker.attest import Attestor, boot_id, overflow_uid
+from broker.audit import AuditLog
+from broker.config import Config, load
+from broker.config.changes import changes
+from broker.config.files import stamp
+from broker.core.leases import LeaseTable
+from broker.core.limits import RateLimit
+from broker.endings import Endings
+from broker.errors import BrokerError, ConfigError, UnavailableError
+from broker.launch.files import sweep
+from broker.paths import Places
+from broker.refusals import Refusals
+from broker.running import Running
+from broker.scheduler import Scheduler
+from broker.service import Service
+from broker.store import Store
+from broker.systemd import Notifier, passed_sockets
+from broker.translate import translated
+
+_log: Final = logging.getLogger("mcp_broker")
+
+SETTLE: Final = 5.0
+"""Seconds that the end waits for revocations under way."""
+
+
+def serve(places: Places) -> int:
+    """
+    Run the daemon until it is told to stop; return its exit status.
+
+    Raises:
+        ConfigError: the config is wrong, so nothing was started.
+        UnavailableError: another broker runs here.
+        IntegrityError: what is stored is damaged.
+
+    """
+    environment = dict(os.environ)
+    passed = passed_sockets(environment, pid=os.getpid())
+    notifier = Notifier(environment, pid=os.getpid())
+    hygiene.harden()
+    hygiene.close_inherited(passed.values())
+    hygiene.clean_environment(os.environ)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="mcp-broker: %(message)s")
+    places.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _only_one(places.state):
+        daemon = Daemon(places, passed, notifier)
+        import uvloop  # noqa: PLC0415 -- the only place that needs to know which loop it is
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(daemon.run())
+    return 0
+
+
+@contextlib.contextmanager
+def _only_one(state: Path) -> Iterator[None]:
+    """Hold the lock of the state directory for the daemon's life, or say who holds it."""
+    descriptor = os.open(state / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = os.read(descriptor, 32).decode("ascii", "replace").strip() or "?"
+            message = f"another broker, process {other}, runs on {state}"
+            raise UnavailableError(message, hint="mcp-broker status, or mcp-broker stop") from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class Daemon:
+    """One run of the broker."""
+
+    def __init__(self, places: Places, passed: Mapping[str, int], notifier: Notifier) -> None:
+        """Read the config; nothing else is touched yet."""
+        self._places = places
+        self._passed = passed
+        self._notifier = notifier
+        self._config = load(places)
+        self._stamp = stamp(places)
+        self._stopping: asyncio.Event | None = None
+        self._revoke = False
+        self._running: Running | None = None
+
+    async def run(self) -> None:
+        """Start, run until told to stop, end in order."""
+        self._stopping = asyncio.Event()
+        async with self._parts() as running, self._listening(running) as entrances:
+            self._running = running
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stop, False)  # noqa: FBT003 -- takes positions only
+            loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
+            scheduler = asyncio.create_task(
+                Scheduler(running, entrances, each_tick=(self._look_at_config, self._sweep, self._report)).run()
+            )
+            self._notifier.tell("READY=1", f"STATUS={self._headline(running)}")
+            _log.info("ready: %s", self._places.broker_socket)
+            await self._stopping.wait()
+            self._notifier.tell("STOPPING=1")
+            scheduler.cancel()
+            await asyncio.wait([scheduler])
+            if self._revoke:
+                await self._revoke_all(running)
+
+    @asynccontextmanager
+    async def _parts(self) -> AsyncIterator[Running]:
+        """Open everything that is behind the sockets; close it in the end."""
+        places, clock = self._places, time.time
+        audit = AuditLog(places.audit, clock=clock)
+        store = Store(places.state / "state.db")
+        leases = LeaseTable()
+        backends = self._backends(self._config)
+        endings = Endings(backends=backends, store=store, audit=audit, leases=leases, clock=clock)
+        refusals = Refusals(mode=places.mode, audit=audit, clock=clock)
+        service = Service(
+            self._config,
+            backends=backends,
+            store=store,
+            audit=audit,
+            leases=leases,
+            endings=endings,
+            refusals=refusals,
+            clock=clock,
+        )
+        endings.forget = service.forget_values
+        boot = boot_id()
+        stored, intents = await store.open()
+        await audit.open()
+        try:
+            for backend in backends.values():
+                await self._open(backend)
+            endings.open(stored, intents, boot=boot)
+            yield Running(
+                places=places,
+                service=service,
+                endings=endings,
+                refusals=refusals,
+                audit=audit,
+                store=store,
+                leases=leases,
+                backends=backends,
+                attestor=Attestor(boot=boot, hidden_uid=overflow_uid()),
+                rate=RateLimit(self._config.limits.requests_per_second),
+                started_at=clock(),
+                loaded_at=clock(),
+                clock=clock,
+                reload=self.reload,
+                stop=self._stop,
+            )
+        finally:
+            await endings.revoker.settle(SETTLE)
+            endings.close()
+            for backend in backends.values():
+                await backend.close()
+            await store.close()
+            await audit.close()
+
+    @asynccontextmanager
+    async def _listening(self, running: Running) -> AsyncIterator[list[Entrance]]:
+        """Listen on both sockets; take away in the end those that are ours."""
+        loop = asyncio.get_running_loop()
+        workload, admin = sockets.listening(self._places, self._passed)
+        owners = frozenset({os.getuid(), 0}) if self._places.mode == "user" else None
+        entrances = [Entrance("broker", running, WORKLOAD), Entrance("admin", running, ADMIN, owners=owners)]
+        servers = [
+            await loop.create_unix_server(entrance.protocol, sock=sock, backlog=sockets.BACKLOG)
+            for entrance, sock in zip(entrances, (workload, admin), strict=True)
+        ]
+        try:
+            yield entrances
+        finally:
+            for server in servers:
+                server.close()
+            for entrance in entrances:
+                await entrance.close()
+            sockets.remove(self._places, self._passed)
+
+    def _backends(self, config: Config) -> dict[str, Backend]:
+        surroundings = Surroundings(mode=self._places.mode, config=self._places.config, state=self._places.state)
+        made: dict[str, Backend] = {}
+        for name, configured in config.backends.items():
+            try:
+                made[name] = make(configured.type, name, configured.options, surroundings)
+            except BackendError as error:
+                message = f"{configured.where}: [backends.{name}]: {error.message}"
+                raise ConfigError(message, hint=error.hint) from None
+        return made
+
+    async def _open(self, backend: Backend) -> None:
+        """Open a backend; one that is damaged is told and answers with its error, and the others go on."""
+        try:
+            await backend.open()
+        except BackendError as error:
+            _log.warning("backend %s: %s", backend.name, translated(error).message)
+
+    def reload(self) -> list[str]:
+        """
+        Read the config again and put it in force as a whole; return what changed.
+
+        Raises:
+            ConfigError: it is wrong; the one in force stays.
+
+        """
+        assert self._running is not None
+        running = self._running
+        self._stamp = stamp(self._places)
+        try:
+            config = load(self._places)
+            if dict(config.backends) != dict(self._config.backends):
+                message = "a changed [backends] table needs a restart of the broker"
+                raise ConfigError(message, hint="mcp-broker stop, and start it again: no session ends by that")
+        except ConfigError as error:
+            running.config_error = str(error)
+            running.audit.note("config/refused", reason=error.message.splitlines()[0])
+            raise
+        changed = changes(self._config, config)
+        self._config = config
+        running.service.adopt(config)
+        if running.rate.rate != config.limits.requests_per_second:
+            running.rate = RateLimit(config.limits.requests_per_second)
+        running.config_error = None
+        running.loaded_at = running.clock()
+        if changed:
+            running.audit.note("config/changed", changed=changed)
+        return changed
+
+    def _reload_by_signal(self) -> None:
+        self._notifier.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            for line in self.reload():
+                _log.info("config: %s", line)
+        except BrokerError as error:
+            _log.error("the config stays as it was: %s", error)  # noqa: TRY400 -- for a person, without a traceback
+        self._notifier.tell("READY=1")
+
+    def _look_at_config(self, _: float) -> None:
+        """In user mode a changed config is read by itself."""
+        if self._places.mode == "user" and stamp(self._places) != self._stamp:
+            self._reload_by_signal()
+
+    def _sweep(self, _: float) -> None:
+        """Remove the files in memory whose process has ended."""
+        sweep()
+
+    def _report(self, _: float) -> None:
+        assert self._running is not None
+        lines = [f"STATUS={self._headline(self._running)}"]
+        if self._notifier.watchdog:
+            lines.append("WATCHDOG=1")
+        self._notifier.tell(*lines)
+
+    def _headline(self, running: Running) -> str:
+        audit = running.audit.state()
+        health = "healthy" if audit.accepts and not running.store.trouble else "refusing: " + (audit.detail or "store")
+        return f"{health}; {len(running.leases)} leases, {running.leases.processes} processes"
+
+    def _stop(self, revoke: bool) -> None:  # noqa: FBT001 -- called by position from a signal handler
+        self._revoke = self._revoke or revoke
+        if self._stopping is not None:
+            self._stopping.set()
+
+    async def _revoke_all(self, running: Running) -> None:
+        for lease in running.leases:
+            running.endings.end(lease, "lease/revoked", "the broker was stopped with --revoke")
+        running.endings.revoker.tick(running.clock())
+        await running.endings.revoker.settle(SETTLE)

@@ -1,0 +1,209 @@
+"""
+How leases end: with their process, at their time, by an admin, or because a release failed.
+
+Whatever ends is taken out of the table, recorded, told to who watches, and
+given back at its backend where there is something to give back. Nothing here
+waits for the audit log: a revocation happens, and is recorded as soon as it
+can be.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from backends.base import Backend
+from broker.api.messages import LeaseChanged
+from broker.attest import Anchor, find
+from broker.audit import AuditLog
+from broker.core.leases import Expire, LeaseTable, Renew
+from broker.core.model import Intent, Lease, Process
+from broker.lifelines import Lifelines
+from broker.revoker import Revoker
+from broker.store import Store
+
+Watcher = Callable[[LeaseChanged], None]
+Reason = Literal["rotated", "revoked", "expiring"]
+
+
+class Endings:
+    """Ends leases, and remembers what must still be given back."""
+
+    def __init__(
+        self,
+        *,
+        backends: Mapping[str, Backend],
+        store: Store,
+        audit: AuditLog,
+        leases: LeaseTable,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Take what there is; ``open`` begins to watch processes."""
+        self._backends = backends
+        self._store = store
+        self._audit = audit
+        self._leases = leases
+        self._clock = clock
+        self._lifelines = Lifelines(self._process_ended)
+        self._watchers: dict[Process, set[Watcher]] = {}
+        self.revoker = Revoker(self._revoke, self._revoked, self._not_revoked)
+        self.unknown: dict[str, Intent] = {}
+        self.forget: Callable[[Lease], None] = lambda _: None
+        """Told of each lease that has ended, to drop what is kept for it."""
+
+    def open(self, leases: Iterable[Lease], intents: Iterable[Intent], *, boot: str) -> None:
+        """
+        Take up what was out when the broker last ran.
+
+        A lease whose process still lives goes on; what the others left is
+        revoked. An intent without a lease is something that may exist and that
+        nobody holds: it is listed until it is gone by itself.
+        """
+        self._lifelines.open()
+        now = self._clock()
+        for lease in leases:
+            anchor = None if lease.process is None else find(lease.process, boot=boot)
+            if anchor is not None:
+                self._leases.add(lease)
+                self._lifelines.hold(anchor)
+                anchor.close()
+                if lease.barred and lease.backend_lease is not None:
+                    self.revoker.add(lease)
+            elif lease.process is None and lease.expires_at > now:
+                self._leases.add(lease)
+            else:
+                self._ended(lease, "lease/ended", "its process had ended while the broker was away")
+        for intent in intents:
+            self.lost(intent)
+
+    def close(self) -> None:
+        """Watch no process any more. Nothing is revoked."""
+        self._lifelines.close()
+
+    def hold(self, anchor: Anchor) -> None:
+        """Hang what this process holds on its life."""
+        self._lifelines.hold(anchor)
+
+    def end(self, lease: Lease, event: str, reason: str, **facts: Any) -> None:  # noqa: ANN401 -- an audit field
+        """Take a lease out, record why, and give back what it was about."""
+        if self._leases.remove(lease.accessor) is None:
+            return
+        if lease.process is not None and not self._leases.of(lease.process):
+            self._lifelines.release(lease.process)
+        self._ended(lease, event, reason, **facts)
+
+    def bar(self, lease: Lease, reason: str, **facts: Any) -> None:  # noqa: ANN401 -- an audit field
+        """Revoke a lease by an admin's word: its process gets this secret no more."""
+        before = self._leases.bar(lease.accessor)
+        if before is None or before.barred:
+            return
+        self._ended(lease, "lease/revoked", reason, **facts)
+        barred = self._leases.get(lease.accessor)
+        if barred is not None:
+            self._store.keep_soon([barred])
+        self.tell(lease, "revoked")
+
+    def withheld(self, lease: Lease, code: str) -> None:
+        """Record that what was authorised did not leave."""
+        self._audit.note("credential/withheld", **what(lease), code=code)
+
+    def give_back(self, lease: Lease) -> None:
+        """Revoke what never became a lease."""
+        self._audit.note("credential/withheld", **what(lease), code="unavailable")
+        self.revoker.add(lease)
+
+    def lost(self, intent: Intent) -> None:
+        """List what may exist at a backend and nobody knows."""
+        if intent.gone_by <= self._clock():
+            self._store.forget_soon([intent.accessor])
+            return
+        self.unknown[intent.accessor] = intent
+        self._audit.note(
+            "lease/unknown",
+            accessor=intent.accessor,
+            secret=intent.secret,
+            server=intent.server,
+            backend=intent.backend,
+            uid=intent.uid,
+            expires_at=intent.gone_by,
+        )
+
+    def watch(self, process: Process, watcher: Watcher) -> None:
+        """Tell ``watcher`` of changes to the leases of this process."""
+        self._watchers.setdefault(process, set()).add(watcher)
+
+    def unwatch(self, process: Process, watcher: Watcher) -> None:
+        """Tell it no more."""
+        watchers = self._watchers.get(process, set())
+        watchers.discard(watcher)
+        if not watchers:
+            self._watchers.pop(process, None)
+
+    def tell(self, lease: Lease, reason: Reason) -> None:
+        """Tell whoever watches for the lease's process that it is no longer what it was."""
+        if lease.process is not None:
+            for watcher in tuple(self._watchers.get(lease.process, ())):
+                watcher(LeaseChanged(accessor=lease.accessor, secret=lease.secret, reason=reason))
+
+    def due(self, now: float) -> list[Lease]:
+        """End what has expired; return what wants to be renewed."""
+        wanted: list[Lease] = []
+        for due in self._leases.due(now):
+            match due:
+                case Renew(lease):
+                    wanted.append(lease)
+                case Expire(lease):
+                    self._ended(lease, "lease/expired", "its time was over")
+                    self.tell(lease, "expiring")
+        for accessor, intent in tuple(self.unknown.items()):
+            if intent.gone_by <= now:
+                del self.unknown[accessor]
+                self._store.forget_soon([accessor])
+        self.revoker.tick(now)
+        return wanted
+
+    def _process_ended(self, process: Process) -> None:
+        for lease in self._leases.ended(process):
+            self._ended(lease, "lease/ended", "its process has ended")
+        self.revoker.tick(self._clock())
+
+    def _ended(self, lease: Lease, event: str, reason: str, **facts: Any) -> None:  # noqa: ANN401 -- audit fields
+        self._audit.note(event, **what(lease), reason=reason, **facts)
+        self.forget(lease)
+        if lease.backend_lease is not None:
+            self.revoker.add(lease)
+        else:
+            self._store.forget_soon([lease.accessor])
+
+    async def _revoke(self, lease: Lease) -> None:
+        assert lease.backend_lease is not None
+        await self._backends[lease.backend].revoke(lease.backend_lease)
+
+    def _revoked(self, lease: Lease, attempts: int) -> None:
+        self._audit.note("lease/given-back", **what(lease), count=attempts)
+        barred = self._leases.get(lease.accessor)
+        if barred is None:
+            self._store.forget_soon([lease.accessor])
+        else:
+            self._store.keep_soon([replace(barred, backend_lease=None)])
+
+    def _not_revoked(self, lease: Lease, attempts: int, kind: str) -> None:
+        self._audit.note("lease/not-given-back", **what(lease), count=attempts, code=kind)
+
+
+def what(lease: Lease) -> dict[str, Any]:
+    """Return the facts of a lease as an audit record has them."""
+    facts: dict[str, Any] = {
+        "server": lease.server,
+        "secret": lease.secret,
+        "backend": lease.backend,
+        "accessor": lease.accessor,
+        "uid": lease.uid,
+        "expires_at": lease.expires_at,
+    }
+    if lease.process is not None:
+        facts["pid"] = lease.process.pid
+        facts["start"] = lease.process.start
+    if lease.version is not None:
+        facts["version"] = lease.version
+    return facts

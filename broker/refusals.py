@@ -1,0 +1,132 @@
+"""
+Noes: recorded, counted where they storm, and kept for ``status`` to show.
+
+A caller in system mode learns that it was denied and nothing else, whether
+what it asked for exists or not; the admin learns why from ``explain``. In user
+mode the caller is the admin and gets the reason.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from broker.audit import AuditLog
+from broker.core.model import Workload
+from broker.core.policy import Ask, Refused
+from broker.core.storm import Storm
+from broker.errors import BrokerError, DeniedError
+from broker.paths import Mode
+
+KEPT: Final = 256
+"""Refusals that ``status`` can show, the latest."""
+
+KEPT_FOR: Final = 86400.0
+"""Seconds that they are shown."""
+
+_LONGEST_NAME: Final = 128
+
+NOBODY: Final = 0xFFFFFFFF
+"""The uid that counts for those whom the kernel does not name; no user has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatestRefusal:
+    """One kind of refusal: when it last happened, to whom, why, and how often."""
+
+    at: float
+    workload: Workload
+    ask: Ask
+    code: str
+    reason: str
+    hint: str | None
+    count: int
+
+
+class Refusals:
+    """Remembers who was refused what."""
+
+    def __init__(self, *, mode: Mode, audit: AuditLog, clock: Callable[[], float] = time.time) -> None:
+        """Begin with none."""
+        self._mode = mode
+        self._audit = audit
+        self._clock = clock
+        self._storm = Storm()
+        self._latest: OrderedDict[tuple[int, Ask, str], LatestRefusal] = OrderedDict()
+
+    def refuse(self, workload: Workload, ask: Ask, refused: Refused) -> DeniedError:
+        """Record a no of the policy and return it as the error that this caller may see."""
+        self.noted(workload, ask, code="denied", reason=refused.reason, hint=refused.hint, rule=refused.rule)
+        if self._mode == "system":
+            return DeniedError("denied", hint="ask the admin: mcp-broker explain --last")
+        return DeniedError(refused.reason, hint=refused.hint)
+
+    def noted(
+        self,
+        workload: Workload,
+        ask: Ask,
+        *,
+        code: str,
+        reason: str,
+        hint: str | None = None,
+        rule: str | None = None,
+    ) -> None:
+        """Record that a workload did not get what it asked for."""
+        now = self._clock()
+        asked = Ask(server=_cut(ask.server), secret=_cut(ask.secret))
+        key = (workload.uid, asked, code)
+        before = self._latest.pop(key, None)
+        self._latest[key] = LatestRefusal(
+            at=now,
+            workload=workload,
+            ask=asked,
+            code=code,
+            reason=reason,
+            hint=hint,
+            count=1 if before is None else before.count + 1,
+        )
+        if len(self._latest) > KEPT:
+            self._latest.popitem(last=False)
+        if self._storm.offer(now, workload.uid):
+            facts = {"server": asked.server, "secret": asked.secret, "unit": workload.unit, "rule": rule}
+            self._audit.note(
+                "credential/denied",
+                uid=workload.uid,
+                gid=workload.gid,
+                pid=workload.process.pid,
+                start=workload.process.start,
+                code=code,
+                reason=reason,
+                **{name: value for name, value in facts.items() if value is not None},
+            )
+
+    def unattested(self, workload: Workload | None, error: BrokerError) -> None:
+        """Record that a connection was turned away before it asked anything."""
+        if workload is not None:
+            self.noted(workload, Ask(), code=error.code, reason=error.message, hint=error.hint)
+        elif self._storm.offer(self._clock(), NOBODY):
+            self._audit.note("connection/refused", code=error.code, reason=error.message)
+
+    def tick(self, now: float) -> None:
+        """Write the counts of what was too much to be written one by one, and forget what is old."""
+        for counted in self._storm.due(now):
+            self._audit.note(
+                "credential/denied",
+                uid=counted.uid,
+                code="denied",
+                count=counted.count,
+                first=counted.first,
+                last=counted.last,
+            )
+        while self._latest and next(iter(self._latest.values())).at < now - KEPT_FOR:
+            self._latest.popitem(last=False)
+
+    def latest(self) -> list[LatestRefusal]:
+        """Return what was refused, the latest first."""
+        return list(reversed(self._latest.values()))
+
+
+def _cut(name: str | None) -> str | None:
+    """Return a name that cannot grow the log: a client may send any."""
+    return name if name is None else name[:_LONGEST_NAME]

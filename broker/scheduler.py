@@ -1,0 +1,87 @@
+"""
+What happens by itself: renewals, expiries, counts, sweeps, health.
+
+Once a second it asks each part what is due at the time it is, and does it. The
+wall clock says what is due and the monotonic one how long to wait, so that
+neither a suspended machine nor a clock that was set makes it miss anything.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from broker.api.door import Entrance
+from broker.core.model import Lease
+from broker.endings import what
+from broker.errors import BrokerError
+from broker.running import Running
+
+_log: Final = logging.getLogger("mcp_broker.scheduler")
+
+TICK: Final = 1.0
+"""Seconds between two looks at what is due."""
+
+RENEWALS_AT_ONCE: Final = 8
+
+
+class Scheduler:
+    """Drives the parts of a running broker by time."""
+
+    def __init__(
+        self,
+        running: Running,
+        entrances: Sequence[Entrance],
+        *,
+        each_tick: Sequence[Callable[[float], None]] = (),
+    ) -> None:
+        """Take the parts; ``each_tick`` is called with the wall time each second."""
+        self._running = running
+        self._entrances = entrances
+        self._each_tick = each_tick
+        self._renewals = asyncio.Semaphore(RENEWALS_AT_ONCE)
+
+    async def run(self) -> None:
+        """Tick until cancelled. A part that fails is logged and does not stop the others."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                for lease in self._tick():
+                    group.create_task(self._renew(lease))
+                await asyncio.sleep(TICK)
+
+    def _tick(self) -> list[Lease]:
+        running, now = self._running, self._running.clock()
+        wanted: list[Lease] = []
+        for part in (running.refusals.tick, *self._each_tick):
+            self._safely(part, now)
+        for entrance in self._entrances:
+            self._safely(entrance.sweep, time.monotonic())
+        try:
+            wanted = running.endings.due(now)
+        except Exception as error:  # noqa: BLE001 -- the next tick must come
+            _log.error("what is due could not be done: %s", type(error).__name__)  # noqa: TRY400 -- no text
+        return wanted
+
+    def _safely(self, part: Callable[[float], None], now: float) -> None:
+        try:
+            part(now)
+        except Exception as error:  # noqa: BLE001 -- see _tick
+            _log.error("%s failed: %s", getattr(part, "__qualname__", "a part"), type(error).__name__)  # noqa: TRY400
+
+    async def _renew(self, lease: Lease) -> None:
+        """Renew a lease whose process lives, as long as the config still grants it."""
+        rule = self._running.service.policy.servers.get(lease.server)
+        if rule is None or lease.secret not in rule.grants:
+            return
+        async with self._renewals:
+            try:
+                ttl = min(lease.ttl, self._running.service.config.secret(lease.secret).ttl)
+                renewed = await self._running.service.prolong(lease, ttl)
+            except BrokerError as error:
+                self._running.audit.note("lease/not-renewed", **what(lease), code=error.code)
+                self._running.endings.tell(lease, "expiring")
+            else:
+                self._running.audit.note("lease/renewed", **what(renewed))
+
+

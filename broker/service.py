@@ -1,0 +1,421 @@
+"""
+The way of a credential, from who asks to its release.
+
+    connection → attest → decide → intent → backend → lease → record → release
+
+``issue`` is that line as code. What decides is pure and lives in ``core``; what
+does is handed in. The order is the promise: nothing that can be revoked exists
+without an intent on disk, nothing is released without its lease and its audit
+record on disk, and nothing is released to a process that has ended.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from backends import base
+from backends.base import Backend, Credential, Secret
+from broker.attest import Anchor, Peer
+from broker.audit import AuditLog
+from broker.config import Config, SecretConfig, ServerConfig
+from broker.core.leases import LeaseTable, renewal_at
+from broker.core.model import Intent, Lease, Process
+from broker.core.policy import Allowed, Ask, Refused, decide
+from broker.endings import Endings, what
+from broker.errors import (
+    BrokerError,
+    DeniedError,
+    LeaseNotFoundError,
+    OutcomeUnknownError,
+    RateLimitedError,
+    RequestError,
+)
+from broker.refusals import Refusals
+from broker.store import Store
+from broker.translate import translated
+
+BACKEND_DEADLINE: Final = 30.0
+"""Seconds that a backend may take for one credential."""
+
+MOST_UNBOUND_TTL: Final = 3600.0
+"""Seconds that a lease may last that hangs on no process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """
+    What a workload asks for.
+
+    Attributes:
+        secret: its name.
+        server: the server it is for, where the caller opens one.
+        ttl: seconds, or None for what the config says.
+        fresh: another lease, even where one is held.
+        holder: the process that the lease is to hang on; None for its ``ttl`` alone.
+        dialect: how it was asked, for the record.
+
+    """
+
+    secret: str
+    server: str | None = None
+    ttl: float | None = None
+    fresh: bool = False
+    holder: Anchor | None
+    dialect: str = "lines"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What may leave now: a lease and the values it is about."""
+
+    lease: Lease
+    credential: Credential
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """All that a server needs to start."""
+
+    server: ServerConfig
+    env: Mapping[str, Secret]
+    files: Mapping[str, Secret]
+    leases: tuple[Lease, ...]
+
+
+class Service:
+    """Issues, renews and takes back, by the config in force."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        backends: Mapping[str, Backend],
+        store: Store,
+        audit: AuditLog,
+        leases: LeaseTable,
+        endings: Endings,
+        refusals: Refusals,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Take what there is; nothing is opened or closed here."""
+        self.backends = backends
+        self.store = store
+        self.audit = audit
+        self.leases = leases
+        self.endings = endings
+        self.refusals = refusals
+        self.clock = clock
+        self.config = config
+        self.policy = config.policy()
+        self._taking: dict[tuple[Process, str], asyncio.Future[None]] = {}
+        self._fingerprints: dict[tuple[str, int], str] = {}
+        self._minted: dict[str, Credential] = {}
+        """Values of minted credentials: a backend does not say them twice, and who asks again gets the same."""
+
+    def adopt(self, config: Config) -> None:
+        """Put another config in force, as a whole."""
+        self.config = config
+        self.policy = config.policy()
+        self._fingerprints.clear()
+
+    async def issue(self, peer: Peer, wanted: Wanted) -> Release:
+        """
+        Issue one credential to the process that connected.
+
+        Raises:
+            DeniedError: the policy does not allow it, or the process has ended.
+            LockedError, UnavailableError: the backend cannot give it now.
+            AuditError: the release cannot be recorded.
+
+        """
+        allowed = self._decide(peer, wanted)
+        taken = await self._again(wanted) or await self._take_once(peer, allowed, wanted)
+        try:
+            await self._record(peer, taken, wanted)
+            peer.require_alive()
+            self._require_in_force(taken.lease)
+        except BaseException as error:
+            self._withhold(taken, error)
+            raise
+        return taken
+
+    async def _take_once(self, peer: Peer, allowed: Allowed, wanted: Wanted) -> Release:
+        """Take, but not twice for one process that asks twice at once: the second waits and gets the first's lease."""
+        if wanted.holder is None or wanted.fresh:
+            return await self._take(peer, allowed, wanted)
+        key = (wanted.holder.process, wanted.secret)
+        while (other := self._taking.get(key)) is not None:
+            await asyncio.wait([other])
+        again = await self._again(wanted)
+        if again is not None:
+            return again
+        done = self._taking[key] = asyncio.get_running_loop().create_future()
+        try:
+            return await self._take(peer, allowed, wanted)
+        finally:
+            del self._taking[key]
+            done.set_result(None)
+
+    async def _take(self, peer: Peer, allowed: Allowed, wanted: Wanted) -> Release:
+        """Make a lease and what it is about; where there is something to revoke, each is on disk before the next."""
+        secret = self.config.secret(wanted.secret)
+        backend = self.backends[secret.backend]
+        lease = self._promise(peer, allowed, wanted, secret)
+        if backend.mints(secret.path):
+            await self.store.intend(_intent(lease))
+            lease, credential = await self._mint(backend, secret, lease)
+            self._minted[lease.accessor] = credential
+        else:
+            credential = await self._from_backend(backend, secret, lease)
+            lease = _as_issued(lease, credential)
+            self.store.keep_soon([lease])
+        self.leases.add(lease)
+        if wanted.holder is not None:
+            self.endings.hold(wanted.holder)
+        return Release(lease, credential, new=True)
+
+    async def _mint(self, backend: Backend, secret: SecretConfig, intended: Lease) -> tuple[Lease, Credential]:
+        """
+        Have the backend make something, and the lease of it on disk.
+
+        Where the outcome is unknown the intent stays, and is listed until what
+        may exist is gone by itself; it is never tried again blindly.
+        """
+        try:
+            credential = await self._from_backend(backend, secret, intended)
+        except OutcomeUnknownError:
+            self.endings.lost(_intent(intended))
+            raise
+        except BrokerError:
+            self.store.forget_soon([intended.accessor])
+            raise
+        lease = _as_issued(intended, credential)
+        try:
+            await self.store.keep(lease)
+        except BaseException:
+            self.endings.give_back(lease)
+            raise
+        return lease, credential
+
+    async def _again(self, wanted: Wanted) -> Release | None:
+        """Return the lease that this process already holds, with the current version and, where due, renewed."""
+        process = None if wanted.holder is None else wanted.holder.process
+        held = None if wanted.fresh else self.leases.find(process, wanted.secret)
+        if held is None:
+            return None
+        if held.barred:
+            self._deny_barred(held)
+        now = self.clock()
+        if held.backend_lease is not None:
+            known = self._minted.get(held.accessor)
+            return None if known is None or held.expires_at <= now else Release(held, known, new=False)
+        secret = self.config.secret(wanted.secret)
+        credential = await self._from_backend(self.backends[secret.backend], secret, held)
+        if renewal_at(held) <= now or credential.version != held.version:
+            expires_at = now + held.ttl if renewal_at(held) <= now else held.expires_at
+            held = self.leases.renewed(held.accessor, expires_at=expires_at, version=credential.version) or held
+            self.store.keep_soon([held])
+        return Release(held, credential, new=False)
+
+    def _withhold(self, taken: Release, error: BaseException) -> None:
+        """Undo what was made for nothing: what is not released is revoked, and that is recorded."""
+        if taken.new and self.leases.get(taken.lease.accessor) is not None:
+            self.endings.end(taken.lease, "credential/withheld", getattr(error, "code", "internal"))
+            self._minted.pop(taken.lease.accessor, None)
+        else:
+            self.endings.withheld(taken.lease, getattr(error, "code", "internal"))
+
+    def _require_in_force(self, lease: Lease) -> None:
+        """While the record was written an admin may have revoked it, or the process have ended."""
+        now = self.leases.get(lease.accessor)
+        if now is None or now.barred:
+            message = "the lease was revoked before it was released"
+            raise LeaseNotFoundError(message, hint="ask again")
+
+    async def open_server(self, peer: Peer, name: str, *, dialect: str = "lines") -> Opening:
+        """
+        Issue everything that a server needs to start, to the process that will become it.
+
+        Raises: see ``issue``; what was issued before something failed is revoked.
+        """
+        decision = decide(self.policy, peer.selectors, Ask(server=name))
+        if isinstance(decision, Refused):
+            raise self.refusals.refuse(peer.workload, Ask(server=name), decision)
+        server = self.config.servers[name]
+        if not server.command:
+            message = f"server {name!r} has no command: it is a grant for scripts"
+            raise RequestError(message, hint=f"add command = [...] to [servers.{name}], or use mcp-broker get")
+        wanted = sorted({secret for part in (*server.env.values(), *server.files.values()) for secret in part.secrets})
+        released: list[Release] = []
+        try:
+            for secret in wanted:
+                ask = Wanted(secret=secret, server=name, holder=peer.anchor, dialect=dialect)
+                released.append(await self.issue(peer, ask))
+            values = {release.lease.secret: release.credential.values for release in released}
+            env = {variable: part.render(values) for variable, part in server.env.items()}
+            files = {variable: part.render(values) for variable, part in server.files.items()}
+            await self.audit.record("server/opened", **who(peer), server=name, dialect=dialect)
+            peer.require_alive()
+        except BaseException as error:
+            for release in released:
+                if release.new:
+                    self._withhold(release, error)
+            raise
+        return Opening(server, env, files, tuple(release.lease for release in released))
+
+    async def renew(self, peer: Peer, accessor: str, ttl: float | None) -> Lease:
+        """Give the caller's own lease more time, at most the ``ttl`` that the config allows."""
+        lease = self._own(peer, accessor)
+        decision = decide(self.policy, peer.selectors, Ask(server=lease.server, secret=lease.secret))
+        if isinstance(decision, Refused):
+            raise self.refusals.refuse(peer.workload, Ask(server=lease.server, secret=lease.secret), decision)
+        most = self.config.secret(lease.secret).ttl
+        renewed = await self.prolong(lease, min(ttl or lease.ttl, most if lease.process else MOST_UNBOUND_TTL))
+        await self.audit.record("lease/renewed", **who(peer), **what(renewed))
+        return renewed
+
+    async def prolong(self, lease: Lease, ttl: float) -> Lease:
+        """Renew a lease, at its backend where it has one there, for a caller or because it is due."""
+        if lease.backend_lease is not None:
+            if not lease.renewable:
+                message = "this lease cannot be renewed"
+                raise RequestError(message, hint='ask for another: "fresh": true')
+            backend = self.backends[lease.backend]
+            try:
+                async with asyncio.timeout(BACKEND_DEADLINE):
+                    ttl = await backend.renew(lease.backend_lease, increment=ttl)
+            except (base.BackendError, TimeoutError) as error:
+                raise translated(error) from None
+        renewed = self.leases.renewed(lease.accessor, expires_at=self.clock() + ttl, version=lease.version)
+        if renewed is None:
+            message = "the lease has ended"
+            raise LeaseNotFoundError(message)
+        self.store.keep_soon([renewed])
+        return renewed
+
+    async def give_back(self, peer: Peer, accessor: str) -> None:
+        """End the caller's own lease at its wish."""
+        lease = self._own(peer, accessor)
+        self._minted.pop(accessor, None)
+        self.endings.end(lease, "lease/released", "released")
+
+    def forget_values(self, lease: Lease) -> None:
+        """Drop what is kept for a lease that has ended."""
+        self._minted.pop(lease.accessor, None)
+
+    def _own(self, peer: Peer, accessor: str) -> Lease:
+        """Return the caller's lease; another's looks just like one that is not there."""
+        lease = self.leases.get(accessor)
+        mine = lease is not None and lease.uid == peer.workload.uid
+        if lease is None or not mine or lease.process not in {None, peer.workload.process}:
+            message = "the caller has no such lease"
+            raise LeaseNotFoundError(message, hint="a lease ends with its process; ask for the credential again")
+        if lease.barred:
+            self._deny_barred(lease)
+        return lease
+
+    def _deny_barred(self, lease: Lease) -> None:
+        message = f"an admin has revoked {lease.secret!r} for this process"
+        raise DeniedError(message, hint="start the server anew")
+
+    def _decide(self, peer: Peer, wanted: Wanted) -> Allowed:
+        ask = Ask(server=wanted.server, secret=wanted.secret)
+        decision = decide(self.policy, peer.selectors, ask)
+        if isinstance(decision, Refused):
+            raise self.refusals.refuse(peer.workload, ask, decision)
+        return decision
+
+    def _promise(self, peer: Peer, allowed: Allowed, wanted: Wanted, secret: SecretConfig) -> Lease:
+        """Return the lease as it will be if the backend agrees; refuse where the uid has too many."""
+        uid = peer.workload.uid
+        limit = self.policy.limits.leases
+        if limit and self.leases.count(uid) >= limit:
+            message = f"uid {uid} holds {limit} leases, which is the limit"
+            raise RateLimitedError(message, hint="mcp-broker lease list; [limits] leases = N in the config")
+        ttl = min(wanted.ttl or secret.ttl, secret.ttl)
+        if wanted.holder is None:
+            ttl = min(ttl, MOST_UNBOUND_TTL)
+        now = self.clock()
+        return Lease(
+            accessor=secrets.token_urlsafe(15),
+            secret=wanted.secret,
+            server=allowed.rule.name,
+            backend=secret.backend,
+            process=None if wanted.holder is None else wanted.holder.process,
+            uid=uid,
+            issued_at=now,
+            expires_at=now + ttl,
+            ttl=ttl,
+        )
+
+    async def _from_backend(self, backend: Backend, secret: SecretConfig, lease: Lease) -> Credential:
+        try:
+            async with asyncio.timeout(BACKEND_DEADLINE):
+                return await backend.issue(secret.path, params=secret.params, intent=lease.accessor)
+        except (base.BackendError, TimeoutError) as error:
+            raise translated(error, secret=secret) from None
+
+    async def _record(self, peer: Peer, taken: Release, wanted: Wanted) -> None:
+        await self.audit.record(
+            "credential/authorised",
+            **who(peer),
+            **what(taken.lease),
+            bound="ttl" if taken.lease.process is None else str(taken.lease.process.pid),
+            dialect=wanted.dialect,
+            fingerprint=self._fingerprint(taken),
+        )
+
+    def _fingerprint(self, taken: Release) -> str:
+        """Return keyed fingerprints of the values, remembered for as long as a version names the same ones."""
+        key = None if taken.lease.version is None else (taken.lease.secret, taken.lease.version)
+        if key is not None and key in self._fingerprints:
+            return self._fingerprints[key]
+        values = taken.credential.values
+        text = ",".join(f"{name}:{self.audit.fingerprint(value)}" for name, value in sorted(values.items()))
+        if key is not None:
+            self._fingerprints[key] = text
+        return text
+
+
+def _as_issued(lease: Lease, credential: Credential) -> Lease:
+    """Return the promised lease with what the backend made of it: its own name, its version, a shorter life."""
+    ttl = lease.ttl if credential.ttl is None else min(lease.ttl, credential.ttl)
+    return replace(
+        lease,
+        version=credential.version,
+        backend_lease=credential.backend_lease,
+        renewable=credential.renewable or credential.backend_lease is None,
+        expires_at=lease.issued_at + ttl,
+        ttl=ttl,
+    )
+
+
+def _intent(lease: Lease) -> Intent:
+    return Intent(
+        accessor=lease.accessor,
+        secret=lease.secret,
+        server=lease.server,
+        backend=lease.backend,
+        uid=lease.uid,
+        process=lease.process,
+        started_at=lease.issued_at,
+        gone_by=lease.expires_at + BACKEND_DEADLINE,
+    )
+
+
+def who(peer: Peer) -> dict[str, Any]:
+    """Return the facts of a workload as an audit record has them."""
+    workload = peer.workload
+    facts: dict[str, Any] = {
+        "uid": workload.process.uid,
+        "gid": workload.gid,
+        "pid": workload.process.pid,
+        "start": workload.process.start,
+    }
+    if workload.unit is not None:
+        facts["unit"] = workload.unit
+    return facts

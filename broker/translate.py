@@ -1,0 +1,52 @@
+"""
+What a backend's error means to the caller: the one place where that is decided.
+"""
+
+from typing import assert_never
+
+from backends import base
+from broker.config import SecretConfig
+from broker.errors import (
+    BrokerError,
+    ConfigError,
+    DeniedError,
+    IntegrityError,
+    LockedError,
+    OutcomeUnknownError,
+    UnavailableError,
+)
+
+
+def translated(error: base.BackendError | TimeoutError, *, secret: SecretConfig | None = None) -> BrokerError:
+    """
+    Return the broker's error for a backend's.
+
+    A time-out has an unknown outcome: it says nothing of what the source has
+    done meanwhile.
+    """
+    name = "" if secret is None else f"secret {secret.name!r}: "
+    match error:
+        case TimeoutError():
+            return OutcomeUnknownError(f"{name}the backend did not answer in time", hint="mcp-broker status")
+        case base.SecretNotFoundError():
+            return UnavailableError(f"{name}{error.message}", hint=error.hint or _set(secret))
+        case base.RefusedError():
+            return DeniedError(f"{name}{error.message}", hint=error.hint)
+        case base.LockedError():
+            return LockedError(f"{name}{error.message}", hint=error.hint or "mcp-broker status")
+        case base.OutcomeUnknownError():
+            return OutcomeUnknownError(f"{name}{error.message}", hint=error.hint or "mcp-broker status")
+        case base.UnavailableError():
+            return UnavailableError(f"{name}{error.message}", hint=error.hint or "mcp-broker status")
+        case base.MisconfiguredError():
+            return ConfigError(f"{name}{error.message}", hint=error.hint or "mcp-broker check")
+        case base.CorruptError():
+            return IntegrityError(f"{name}{error.message}", hint=error.hint or "mcp-broker status")
+        case base.BackendError():
+            return UnavailableError(f"{name}{error.message}", hint=error.hint or "mcp-broker status")
+        case _:
+            assert_never(error)
+
+
+def _set(secret: SecretConfig | None) -> str | None:
+    return None if secret is None else f"mcp-broker secret set {secret.name}"
