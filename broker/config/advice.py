@@ -5,6 +5,7 @@ This module refuses to stop anything: it advises ``check``, which prints. It
 quotes no value that could be a credential.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -12,10 +13,11 @@ from typing import Final, Literal
 from broker.config import docker
 from broker.config.model import Config, ServerConfig
 from broker.config.plaintext import argument_looks_secret, looks_secret, named_secret
-from broker.config.problems import Location, nearest
+from broker.config.problems import KeyPath, Location, dotted, nearest
 from broker.config.template import Reference, TemplateError, parse
 
 _VISIBLE: Final = "everybody on this machine can read a command with ps"
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _STORE: Final = "mcp-broker secret set NAME, and {NAME} in its place"
 
 
@@ -48,9 +50,9 @@ def advice(config: Config) -> list[Advice]:
     """Return all advice about a config, in its order."""
     found: list[Advice] = []
     for backend in config.backends.values():
-        found += _options(f"backends.{backend.name}", backend.where, backend.options)
+        found += _options(("backends", backend.name), backend.where, backend.options)
     for secret in config.secrets.values():
-        found += _options(f"secrets.{secret.name}.params", secret.where, secret.params)
+        found += _options(("secrets", secret.name), secret.where, {"path": secret.path, "params": secret.params})
     declared = frozenset(config.secrets)
     for server in config.servers.values():
         found += _about(server, declared)
@@ -91,7 +93,7 @@ def _plaintext(server: ServerConfig) -> Iterator[Advice]:
             # Under a telling name text is suspect only where it is all there is: "Bearer {token}" is fine.
             telling = "" if template.secrets or section == "files" else name
             # What a reference stands for is no character of a password: the gap keeps "://{user}:{password}@" harmless.
-            literal = "".join(part if isinstance(part, str) else "/" for part in template.parts)
+            literal = "".join(part if isinstance(part, str) else " " for part in template.parts)
             if looks_secret(literal, telling):
                 text = "this looks like a credential in plain text"
                 yield _on(server, f"{section}.{name}", text, hint=_STORE)
@@ -142,7 +144,9 @@ def _container(server: ServerConfig) -> Iterator[Advice]:
         )
 
 
-def _assigned(server: ServerConfig, name: str) -> Advice:
+def _assigned(server: ServerConfig, given: str) -> Advice:
+    # What stands there may be anything, a credential without a name included.
+    name = given if _VARIABLE.fullmatch(given) and not looks_secret(given) else "NAME"
     hint = f'"-e", "{name}" without a value, and env.{name} = "{{SECRET}}"'
     if name in server.env:
         text = f"-e {name}=… in the command wins over env.{name}, and {_VISIBLE}"
@@ -170,20 +174,21 @@ def _uses(server: ServerConfig) -> Iterator[tuple[str, str, str]]:
                 yield section, name, secret
 
 
-def _options(key: str, where: Location, options: Mapping[str, object]) -> Iterator[Advice]:
+def _options(place: KeyPath, where: Location, options: Mapping[str, object]) -> Iterator[Advice]:
     """Warn of plain text among what is handed on to a backend, at any depth."""
-    waiting: list[tuple[str, object]] = list(options.items())
+    waiting: list[tuple[KeyPath, object]] = [((*place, name), value) for name, value in options.items()]
     while waiting:
-        name, value = waiting.pop(0)
+        path, value = waiting.pop()
+        name = next((part for part in reversed(path) if isinstance(part, str)), "")
         match value:
-            case str() if looks_secret(value, name.rpartition(".")[2]):
+            case str() if looks_secret(value, name):
                 text = "this looks like a credential in plain text"
                 hint = "most backends read it from a file instead; see their options"
-                yield Advice(severity="warning", where=where, key=f"{key}.{name}", text=text, hint=hint)
+                yield Advice(severity="warning", where=where, key=dotted(path), text=text, hint=hint)
             case Mapping():
-                waiting += [(f"{name}.{inner}", one) for inner, one in value.items()]
+                waiting += [((*path, str(inner)), one) for inner, one in value.items()]
             case list():
-                waiting += [(f"{name}[{number}]", one) for number, one in enumerate(value)]
+                waiting += [((*path, number), one) for number, one in enumerate(value)]
 
 
 def _on(

@@ -5,19 +5,21 @@ This module refuses to show what stands in variables, commands and options: it
 says that they changed.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
 from broker.config import duration
 from broker.config.model import BackendConfig, Config, SecretConfig, ServerConfig
+from broker.config.plaintext import shown
+from broker.config.problems import dotted
 from broker.core.model import Limits
 
 
 def changes(old: Config, new: Config) -> list[str]:
     """Return one line for everything that is not as it was; none where only lines and files moved."""
     return [
-        *_flag("autostart", "", old=old.autostart, new=new.autostart),
+        *_words("autostart:", _flag(old.autostart), _flag(new.autostart)),
         *_limits(old.limits, new.limits),
         *_section("backend", old.backends, new.backends),
         *_section("secret", old.secrets, new.secrets),
@@ -49,7 +51,7 @@ def _inside(old: object, new: object) -> Iterator[str]:
 
 def _secret(old: SecretConfig, new: SecretConfig) -> Iterator[str]:
     yield from _words("backend", old.backend, new.backend)
-    yield from _words("path", old.path, new.path)
+    yield from _words("path", shown(old.path), shown(new.path))
     yield from _words("ttl", duration.text(old.ttl), duration.text(new.ttl))
     yield from _words("stale", duration.text(old.stale), duration.text(new.stale))
     yield from _keys("params.", old.params, new.params)
@@ -66,8 +68,8 @@ def _server(old: ServerConfig, new: ServerConfig) -> Iterator[str]:
     for name in ("command", "pass_env"):
         if getattr(old, name) != getattr(new, name):
             yield f"{name} changed"
-    yield from _flag("client_args", " ", old=old.client_args, new=new.client_args)
-    yield from _flag("unsafe_user_selector", " ", old=old.unsafe_user_selector, new=new.unsafe_user_selector)
+    for name in ("client_args", "unsafe_user_selector"):
+        yield from _words(name, _flag(getattr(old, name)), _flag(getattr(new, name)))
     yield from _words("selectors", _list(old.selectors), _list(new.selectors))
     yield from _keys("env.", old.env, new.env)
     yield from _keys("files.", old.files, new.files)
@@ -84,11 +86,11 @@ def _limits(old: Limits, new: Limits) -> Iterator[str]:
 def _keys(prefix: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     for name in sorted(old.keys() | new.keys()):
         if name not in old:
-            yield f"{prefix}{name} added"
+            yield f"{prefix}{dotted((name,))} added"
         elif name not in new:
-            yield f"{prefix}{name} removed"
+            yield f"{prefix}{dotted((name,))} removed"
         elif old[name] != new[name]:
-            yield f"{prefix}{name} changed"
+            yield f"{prefix}{dotted((name,))} changed"
 
 
 def _words(name: str, old: str, new: str) -> Iterator[str]:
@@ -96,9 +98,8 @@ def _words(name: str, old: str, new: str) -> Iterator[str]:
         yield f"{name} {old} -> {new}"
 
 
-def _flag(name: str, colon: str, *, old: bool, new: bool) -> Iterator[str]:
-    if old != new:
-        yield f"{name}{colon or ': '}{str(old).lower()} -> {str(new).lower()}"
+def _flag(value: object) -> str:
+    return "true" if value else "false"
 
 
 def _only(name: str, value: object) -> Mapping[str, object]:
@@ -109,5 +110,5 @@ def _length(length: float | None) -> str:
     return "none" if length is None else duration.text(length)
 
 
-def _list(words: object) -> str:
-    return ", ".join(sorted(words)) or "none" if isinstance(words, (frozenset, tuple)) else "none"
+def _list(words: Iterable[str]) -> str:
+    return ", ".join(sorted(words)) or "none"

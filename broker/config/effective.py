@@ -5,6 +5,7 @@ What is returned can be read as a config again. This module refuses to show what
 looks like a credential.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 from broker.config import duration
 from broker.config.model import BackendConfig, Config, RotateConfig, SecretConfig, ServerConfig
-from broker.config.plaintext import HIDDEN, argument_looks_secret, looks_secret
+from broker.config.plaintext import HIDDEN, argument_looks_secret, looks_secret, shown
 from broker.config.template import Template
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -47,7 +48,7 @@ def _backend(backend: BackendConfig) -> dict[str, Any]:
 def _secret(secret: SecretConfig) -> dict[str, Any]:
     found: dict[str, Any] = {
         "backend": secret.backend,
-        "path": secret.path,
+        "path": shown(secret.path),
         "ttl": duration.text(secret.ttl),
         "stale": duration.text(secret.stale),
         "params": {name: _plain(value, name) for name, value in secret.params.items()},
@@ -84,7 +85,7 @@ def _arguments(command: tuple[str, ...]) -> list[str]:
 
 
 def _source(template: Template, name: str) -> str:
-    literal = "".join(part if isinstance(part, str) else "/" for part in template.parts)
+    literal = "".join(part if isinstance(part, str) else " " for part in template.parts)
     return HIDDEN if looks_secret(literal, "" if template.secrets else name) else template.source
 
 
@@ -96,15 +97,11 @@ def _plain(value: object, name: str) -> object:
         case list():
             return [_plain(one, name) for one in value]
         case str():
-            return HIDDEN if looks_secret(value, name) else value
-        case bool():
-            return value
-        case int() if abs(value) <= _LARGEST:
-            return value
-        case float() if value - value == 0:
-            return value
+            return shown(value, name)
+        case float():
+            return value if math.isfinite(value) else str(value)  # JSON has no word for the others
         case int():
-            return hex(value)
+            return value if abs(value) <= _LARGEST else hex(value)  # Python writes no number of 5,000 digits
         case _:
             return str(value)
 
@@ -112,7 +109,7 @@ def _plain(value: object, name: str) -> object:
 def _table(path: str, rows: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of a table: its own keys first, then the tables within."""
     tables = {name: value for name, value in rows.items() if isinstance(value, Mapping)}
-    if path and (len(tables) < len(rows) or not rows):
+    if path and len(tables) < len(rows):
         yield f"\n[{path}]"
     for name, value in rows.items():
         if name not in tables:

@@ -59,7 +59,11 @@ def read(path: Path, *, uid: int, trusted: bool) -> str:
         InvalidConfigError: it cannot be read, is no text, too large, or others could have written it.
 
     """
-    raw = _read(path, uid=uid, trusted=trusted)
+    return decode(_read(path, uid=uid, trusted=trusted), path)
+
+
+def decode(raw: bytes, path: Path) -> str:
+    """Return the bytes of a file as text. Raises as ``read``."""
     if len(raw) > LARGEST:
         raise _refusal(path, f"larger than {LARGEST} bytes", hint="split it into several files in broker.d")
     try:

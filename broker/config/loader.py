@@ -16,7 +16,7 @@ from typing import Final
 from broker.config import files, sections, servers, template
 from broker.config.document import Document, parse
 from broker.config.model import LOCAL, SEALED, BackendConfig, Config, SecretConfig, ServerConfig
-from broker.config.problems import Problems
+from broker.config.problems import InvalidConfigError, Problems
 from broker.config.table import Table
 from broker.core.model import Limits
 from broker.paths import Mode, Places
@@ -53,8 +53,7 @@ def load(places: Places, *, types: Collection[str] | None = None) -> Config:
     uid = os.geteuid()
     found = files.find(places)
     files.check_directories(found, uid=uid)
-    documents = [parse(files.read(path, uid=uid, trusted=True), path) for path in found]
-    return build(documents, mode=places.mode, uid=uid, types=types)
+    return build(_documents(found, uid=uid), mode=places.mode, uid=uid, types=types)
 
 
 def load_file(path: Path, mode: Mode, *, types: Collection[str] | None = None) -> Config:
@@ -108,6 +107,20 @@ def installed_types() -> frozenset[str]:
     return frozenset({SEALED, *(point.name for point in entry_points(group=ENTRY_POINTS))})
 
 
+def _documents(paths: Iterable[Path], *, uid: int) -> list[Document]:
+    """Return all files, or raise what is wrong with any of them."""
+    problems = Problems()
+    found = []
+    for path in paths:
+        try:
+            found.append(parse(files.read(path, uid=uid, trusted=True), path))
+        except InvalidConfigError as error:
+            for problem in error.problems:
+                problems.add(problem)
+    problems.settle()
+    return found
+
+
 @dataclass(slots=True)
 class _Merged:
     """What the files say, by section and name."""
@@ -156,6 +169,7 @@ def _named(section: Table | None, kind: str) -> dict[str, Table]:
     for name in section.rows:
         if not allowed.fullmatch(name):
             section.reject(name, text=f"a name must be {letters}, and begin with a letter or digit")
+            continue
         table = section.take_table(name)
         if table is not None:
             found[name] = table

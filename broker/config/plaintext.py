@@ -30,16 +30,14 @@ _PREFIXES: Final = re.compile(
 
 _PASSWORD_IN_URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@", re.IGNORECASE)
 _NAMED: Final = re.compile(
-    r"(?:^|[_.-])(?:TOKENS?|SECRETS?|PASSWORD|PASSWD|PASSPHRASE|PWD|PASS|API_?KEY|ACCESS_KEY|PRIVATE_KEY|SECRET_KEY|PAT)$",
+    r"(?:^|[_.-])(?:TOKENS?|SECRETS?|SECRET_ID|PASSWORD|PASSWD|PASSPHRASE|PWD|PASS|API_?KEY|ACCESS_KEY|PRIVATE_KEY|SECRET_KEY|PAT)$",
     re.IGNORECASE,
 )
 _ASSIGNED: Final = re.compile(r"-{0,2}(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)[=:]\s?(?P<value>.+)", re.DOTALL)
 _RANDOM: Final = re.compile(r"[A-Za-z0-9+/_-]{24,}={0,2}")
 _SHORTEST: Final = 6
 _BITS: Final = 3.7
-_HARMLESS: Final = re.compile(
-    r"[./~$<].*|[a-z]+://[^@]*|true|false|none|null|(?:\w+[ -])+\w+", re.IGNORECASE | re.DOTALL
-)
+_HARMLESS: Final = re.compile(r"[./~$<].*|[a-z]+://[^@]*|true|false|none|null", re.IGNORECASE | re.DOTALL)
 
 
 def looks_secret(text: str, name: str = "") -> bool:

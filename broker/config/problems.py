@@ -62,7 +62,7 @@ class Problem:
 
 class InvalidConfigError(ConfigError):
     """
-    The config has these problems, in the order in which they were found.
+    The config has these problems, in the order in which they stand there.
 
     Attributes:
         problems: each of them, for programs.
@@ -97,12 +97,12 @@ class Problems:
         """
         self._found.append(problem)
         if len(self._found) >= MOST:
-            raise InvalidConfigError(self._found)
+            self.settle()
 
     def settle(self) -> None:
-        """Raise ``InvalidConfigError`` if there are any."""
+        """Raise ``InvalidConfigError`` if there are any, in the order in which they stand in the files."""
         if self._found:
-            raise InvalidConfigError(self._found)
+            raise InvalidConfigError(sorted(self._found, key=_place))
 
 
 def dotted(path: KeyPath) -> str:
@@ -131,6 +131,10 @@ def meant(name: str, known: Iterable[str]) -> str:
     """Return the end of a sentence that names the nearest known name, or nothing."""
     near = nearest(name, known)
     return "" if near is None else f', the nearest known one is "{near}"'
+
+
+def _place(problem: Problem) -> tuple[str, int]:
+    return str(problem.where.file), problem.where.line
 
 
 def _key(part: str) -> str:

@@ -33,12 +33,17 @@ _MISPLACED: Final = {
 }
 
 _VARIABLE: Final = re.compile(r"[!-<>-~]{1,128}")
-_PATTERN: Final = re.compile(r"[!-)+-<>-~]{0,128}(?:\*[!-)+-<>-~]{0,128})*")
+_PATTERN: Final = re.compile(r"[!-<>@-Z\\^-~]{1,128}")
+"""The same with ``*`` for any characters, and without what other patterns give a meaning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A server as far as its own table says: None is what the table leaves open."""
+    """
+    A server as far as its own table says: None is what the table leaves open.
+
+    ``faulty`` is whether its selectors are there and wrong, which has been noted.
+    """
 
     table: Table
     like: str | None = None
@@ -50,6 +55,7 @@ class Draft:
     pass_env: tuple[str, ...] | None = None
     allow: tuple[str, ...] | None = None
     unsafe_user_selector: bool | None = None
+    faulty: bool = False
     origins: Mapping[str, Location] = field(default_factory=dict)
 
 
@@ -60,17 +66,19 @@ def draft(table: Table) -> Draft:
     files = _templates(table, "files", variable=False)
     for name in sorted(env.keys() & files.keys()):
         table.reject("files", name, text="stands in env as well")
+    wanted = _selectors(table)
     return Draft(
         table=table,
         like=table.take_text("like"),
         command=_command(table),
         client_args=table.take_flag("client_args"),
-        selectors=_selectors(table),
+        selectors=wanted,
         env=env,
         files=files,
         pass_env=_pass_env(table),
         allow=_allow(table),
         unsafe_user_selector=table.take_flag("unsafe_user_selector"),
+        faulty=wanted is None and "selectors" in table.rows,
         origins=dict(_origins(table)),
     )
 
@@ -99,9 +107,8 @@ def finish(name: str, whole: Draft, *, mode: Mode, uid: int) -> ServerConfig:
     wanted = whole.selectors
     if wanted is None:
         wanted = frozenset({f"uid:{uid}"}) if mode == "user" else frozenset()
-    elif not wanted and "selectors" in whole.table.rows and whole.table.rows["selectors"] == []:
-        whole.table.reject("selectors", text="an empty list holds for nobody", hint="leave it out, or name a selector")
-    if mode == "system" and not any(selectors.names_unit(one) for one in wanted) and not (unsafe and wanted):
+    attested = any(selectors.names_unit(one) for one in wanted) or (unsafe and bool(wanted))
+    if mode == "system" and not attested and not whole.faulty:
         whole.table.reject(
             text="no selector names a unit, so any program of a user would get its secrets",
             hint='selectors = ["unit:NAME.service"], or a user selector with unsafe_user_selector = true',
@@ -143,7 +150,10 @@ def _over(parent: Draft, own: Draft) -> Draft:
     env = {name: one for name, one in parent.env.items() if name not in own.files} | dict(own.env)
     files = {name: one for name, one in parent.files.items() if name not in own.env} | dict(own.files)
     origins = {**parent.origins, **own.origins}
-    return replace(parent, **given, table=own.table, like=own.like, env=env, files=files, origins=origins)
+    faulty = parent.faulty or own.faulty
+    return replace(
+        parent, **given, table=own.table, like=own.like, env=env, files=files, origins=origins, faulty=faulty
+    )
 
 
 def _command(table: Table) -> tuple[str, ...] | None:
@@ -158,13 +168,15 @@ def _selectors(table: Table) -> frozenset[str] | None:
     words = table.take_words("selectors")
     if words is None:
         return None
+    if not words:
+        table.reject("selectors", text="an empty list holds for nobody", hint="leave it out, or name a selector")
     found = set()
     for number, word in enumerate(words):
         try:
             found.add(selectors.canonical(word))
         except selectors.SelectorError as error:
             table.reject("selectors", number, text=error.message, hint=error.hint)
-    return frozenset(found)
+    return frozenset(found) or None
 
 
 def _templates(table: Table, key: str, *, variable: bool) -> dict[str, template.Template]:
@@ -187,8 +199,7 @@ def _pass_env(table: Table) -> tuple[str, ...] | None:
 
 
 def _judge_pattern(pattern: str) -> str | None:
-    good = pattern and _PATTERN.fullmatch(pattern)
-    return None if good else "not the name of a variable, with * for any characters"
+    return None if _PATTERN.fullmatch(pattern) else "not the name of a variable, with * for any characters"
 
 
 def _allow(table: Table) -> tuple[str, ...] | None:

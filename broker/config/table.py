@@ -55,18 +55,20 @@ class Table:
         names = sorted(known)
         for key in self.rows:
             if key not in names:
-                hint = (misplaced or {}).get(key) or f"known here: {', '.join(names)}"
-                self.reject(key, text=f"unknown key{meant(key, names)}", hint=hint)
+                hint = (misplaced or {}).get(key)
+                near = "" if hint else meant(key, names)
+                self.reject(key, text=f"unknown key{near}", hint=hint or f"known here: {', '.join(names)}")
 
     def take_text(self, key: str) -> str | None:
-        """Return text that is not empty; None where the key is absent or wrong."""
+        """Return text on one line that is not empty; None where the key is absent or wrong."""
         value = self.rows.get(key)
         if value is None or not self._is_text(value, key):
             return None
-        if not value:
-            self.reject(key, text="must not be empty")
+        text = str(value)
+        if not text or not text.isprintable():
+            self.reject(key, text="must not have control characters" if text else "must not be empty")
             return None
-        return str(value)
+        return text
 
     def take_flag(self, key: str) -> bool | None:
         """Return true or false; None where the key is absent or wrong."""
