@@ -162,7 +162,7 @@ def test_it_is_found_in_the_path(launcher: Path, clean: Mapping[str, str], tmp_p
 def test_exec_does_not_wait_for_what_others_put_into_the_environment(
     launcher: Path, clean: Mapping[str, str], tmp_path: Path
 ) -> None:
-    """Python's ``site``, with all the ``.pth`` files of an environment, is run for the other commands and not for exec."""
+    """The ``.pth`` files of an environment are run for the other commands and not for exec."""
     (site,) = (launcher.parent.parent / "lib").glob("python3*/site-packages")
     (site / "slow.pth").write_text("import os; os.write(2, b'site')\n")
     errors = [run(launcher, *words, cwd=tmp_path, environment=clean)[2] for words in COMMANDS]
