@@ -198,6 +198,28 @@ class WritableBackend(Backend, Protocol):
         ...
 
 
+class KeyRotation(Protocol):
+    """What a rotation of a master key did: where the key is now, which one, what was sealed anew, what is left to do."""
+
+    @property
+    def source(self) -> str: ...  # noqa: D102 -- see above
+    @property
+    def generation(self) -> int: ...  # noqa: D102
+    @property
+    def reencrypted(self) -> int: ...  # noqa: D102
+    @property
+    def remains(self) -> str | None: ...  # noqa: D102
+
+
+@runtime_checkable
+class KeyedBackend(Backend, Protocol):
+    """A backend that seals what it keeps under a master key of its own."""
+
+    async def rotate_key(self, *, reencrypt: bool = False) -> KeyRotation:
+        """Replace the master key, and seal the values anew where asked. A crash leaves a store that opens."""
+        ...
+
+
 class BackendError(Exception):
     """
     A backend could not do what it was asked.

@@ -112,7 +112,7 @@ class Service:
         self.config = config
         self.policy = config.policy()
         self._taking: dict[tuple[Process, str], asyncio.Future[None]] = {}
-        self._fingerprints: dict[tuple[str, int], str] = {}
+        self._fingerprints: dict[tuple[str, int], str | list[str]] = {}
         self._minted: dict[str, Credential] = {}
         """Values of minted credentials: a backend does not say them twice, and who asks again gets the same."""
 
@@ -275,7 +275,7 @@ class Service:
             raise self.refusals.refuse(peer.workload, Ask(server=lease.server, secret=lease.secret), decision)
         most = self.config.secret(lease.secret).ttl
         renewed = await self.prolong(lease, min(ttl or lease.ttl, most if lease.process else MOST_UNBOUND_TTL))
-        await self.audit.record("lease/renewed", **who(peer), **what(renewed))
+        await self.audit.append("lease/renewed", what(renewed) | who(peer))
         return renewed
 
     async def prolong(self, lease: Lease, ttl: float) -> Lease:
@@ -360,25 +360,24 @@ class Service:
             raise translated(error, secret=secret) from None
 
     async def _record(self, peer: Peer, taken: Release, wanted: Wanted) -> None:
-        await self.audit.record(
-            "credential/authorised",
-            **who(peer),
-            **what(taken.lease),
-            bound="ttl" if taken.lease.process is None else str(taken.lease.process.pid),
-            dialect=wanted.dialect,
-            fingerprint=self._fingerprint(taken),
-        )
+        lease = taken.lease
+        facts = what(lease) | who(peer)
+        facts["bound"] = "ttl" if lease.process is None else lease.process.pid
+        facts["dialect"] = wanted.dialect
+        facts["fingerprint"] = self._fingerprint(taken)
+        await self.audit.append("credential/authorised", facts)
 
-    def _fingerprint(self, taken: Release) -> str:
+    def _fingerprint(self, taken: Release) -> str | list[str]:
         """Return keyed fingerprints of the values, remembered for as long as a version names the same ones."""
         key = None if taken.lease.version is None else (taken.lease.secret, taken.lease.version)
         if key is not None and key in self._fingerprints:
             return self._fingerprints[key]
         values = taken.credential.values
-        text = ",".join(f"{name}:{self.audit.fingerprint(value)}" for name, value in sorted(values.items()))
+        named = [f"{name}:{self.audit.fingerprint(value)}" for name, value in sorted(values.items())]
+        found = self.audit.fingerprint(values["value"]) if list(values) == ["value"] else named
         if key is not None:
-            self._fingerprints[key] = text
-        return text
+            self._fingerprints[key] = found
+        return found
 
 
 def _as_issued(lease: Lease, credential: Credential) -> Lease:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Iterable
 from typing import Final, TypeVar
 
 import broker
-from backends.base import BackendError, Secret, Version, WritableBackend
+from backends.base import BackendError, KeyedBackend, Secret, Version, WritableBackend
 from broker.api import messages as m
 from broker.api.times import utc
 from broker.api.workload import Caller, row
@@ -360,7 +360,11 @@ async def key_rotate(running: Running, caller: Caller, params: m.KeyRotate) -> m
     if not isinstance(store, KeyedBackend):
         message = "the backend 'local' has no master key"
         raise RequestError(message, hint="mcp-broker status")
-    rotated = await _asked(store.rotate_key(reencrypt=params.reencrypt))
+    try:
+        # It has a deadline of its own, which grows with what there is to seal.
+        rotated = await store.rotate_key(reencrypt=params.reencrypt)
+    except BackendError as error:
+        raise translated(error) from None
     await running.audit.record(
         "key/rotated", **who(caller.peer), backend="local", source=rotated.source, generation=rotated.generation
     )

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Annotated, Any, Final
@@ -188,7 +189,7 @@ FIELDS: Final[Mapping[str, Callable[[object], object]]] = MappingProxyType(
         "version": _count,
         "accessor": _text(64),
         "accessors": _several(_text(64), 64),
-        "fingerprint": _text(64),
+        "fingerprint": _either(_text(64), _several(_text(192), 64)),
         "bound": _either(_text(32), _count),
         "fresh": _flag,
         "stale": _either(_flag, _seconds),
@@ -230,7 +231,18 @@ FIELDS: Final[Mapping[str, Callable[[object], object]]] = MappingProxyType(
 
 def rfc3339(when: float) -> str:
     """Return Unix seconds as RFC 3339 in UTC, always with six digits after the second."""
-    return datetime.fromtimestamp(when, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    whole, micros = divmod(round(when * 1_000_000), 1_000_000)
+    return f"{_second(whole)}.{micros:06d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(when: int) -> str:
+    return datetime.fromtimestamp(when, UTC).isoformat()[:-6]
+
+
+@lru_cache(maxsize=256)
+def _is_event(event: str) -> bool:
+    return _EVENT.fullmatch(event) is not None
 
 
 def body(when: float, event: str, fields: Mapping[str, object]) -> bytes:
@@ -243,7 +255,7 @@ def body(when: float, event: str, fields: Mapping[str, object]) -> bytes:
         RecordError: an unknown field, a wrong type, not an event's name. The value is not in the message.
 
     """
-    if _EVENT.fullmatch(event) is None:
+    if not _is_event(event):
         message = "not the name of an event"
         raise RecordError(message)
     record: dict[str, object] = {"time": rfc3339(when), "event": event}
