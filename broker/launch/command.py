@@ -8,7 +8,7 @@ import _signal  # type: ignore[import-not-found]
 import os
 
 from broker.launch.become import DEFAULT_PATH, become, fill_standard_descriptors
-from broker.launch.environment import environment, sockets_passed
+from broker.launch.environment import environment, of_the_caller, sockets_passed
 from broker.launch.failure import CannotStartError
 from broker.launch.opening import Opened, ask, give_back
 from broker.launch.wire import ANYWHERE, connect
@@ -83,7 +83,7 @@ def start(wanted: Arguments) -> "NoReturn":
         opened = ask(wire, wanted.server)
         try:
             _become(opened, wanted)
-        except CannotStartError:
+        except BaseException:
             give_back(wire, opened)
             raise
     finally:
@@ -101,7 +101,7 @@ def _become(opened: Opened, wanted: Arguments) -> "NoReturn":
         message = f"{table} takes no arguments from its client"
         hint = f"write client_args = true under {table} in the config, or remove what follows the --"
         raise CannotStartError(message, code="denied", hint=hint)
-    caller = dict(os.environb)
+    caller = of_the_caller()
     paths: dict[str, str] = {}
     files = None
     if opened.files:
@@ -115,7 +115,7 @@ def _become(opened: Opened, wanted: Arguments) -> "NoReturn":
             path=os.environ.get("PATH", DEFAULT_PATH),
             keep=sockets_passed(caller),
         )
-    except CannotStartError:
+    except BaseException:
         if files is not None:
             files.remove()
         raise

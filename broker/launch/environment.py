@@ -24,6 +24,21 @@ LONGEST_STRING = 128 * 1024
 """Bytes of one string in an environment, its end included, that Linux allows (MAX_ARG_STRLEN)."""
 
 
+def of_the_caller() -> dict[bytes, bytes]:
+    """
+    Return the environment that this process was started with.
+
+    The kernel's word, because Python adds LC_CTYPE to its own where the locale
+    is C, and a server would be given it by accident.
+    """
+    try:
+        with open("/proc/self/environ", "rb") as initial:
+            pairs = [entry.partition(b"=") for entry in initial.read().split(b"\0")]
+    except OSError:
+        return dict(os.environb)
+    return {name: value for name, equals, value in pairs if equals}
+
+
 def sockets_passed(caller: dict[bytes, bytes]) -> int:
     """Return how many descriptors, from 3 on, systemd passed to this very process."""
     count = caller.get(b"LISTEN_FDS", b"")

@@ -81,7 +81,7 @@ def _answer(line: str) -> "dict[str, Any]":
     """Return one line of the broker as an object; an empty one for anything else."""
     try:
         answer = decoded(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     return answer if isinstance(answer, dict) else {}
 

@@ -38,12 +38,43 @@ def decoded(line: str) -> "Any":  # noqa: ANN401 - it is whatever was sent
     Read one JSON value; numbers stay as they were written.
 
     Raises:
-        ValueError: it is none, or it is nested deeper than Python goes.
+        ValueError: it is none.
+        RecursionError: it is nested deeper than Python goes.
 
     """
     try:
         value, _ = _json.make_scanner(_Reading)(line.strip(), 0)  # type: ignore[arg-type]  # any class with these names
-    except (StopIteration, RecursionError):
+    except (StopIteration, SystemError):
+        # Where the module json was never imported, the scanner does not find its own error and has none to raise.
         message = "not a JSON value"
         raise ValueError(message) from None
     return value
+
+
+def flattened(line: str) -> str:
+    """
+    Return a message with ``null`` in place of what its members, or those of a batch's, are made of.
+
+    For what is nested deeper than Python goes: an id never is.
+
+    Raises:
+        ValueError: a string in it has no end.
+
+    """
+    deepest = 3 if line.lstrip().startswith("[") else 2
+    kept: list[str] = []
+    depth = at = 0
+    while at < len(line):
+        letter, end = line[at], at + 1
+        if letter == '"':
+            _, end = _json.scanstring(line, end, False)  # noqa: FBT003 - positional in C
+        elif letter in "{[":
+            depth += 1
+            if depth == deepest:
+                kept.append("null")
+        if depth < deepest:
+            kept.append(line[at:end])
+        if letter in "}]":
+            depth -= 1
+        at = end
+    return "".join(kept)

@@ -10,7 +10,7 @@ until its input ends. It refuses to answer what is no request.
 import os
 
 from broker.launch.failure import CannotStartError
-from broker.launch.plain import Number, decoded, quoted
+from broker.launch.plain import Number, decoded, flattened, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,13 +60,20 @@ def lines(descriptor: int) -> "Iterator[bytes]":
 def answers(line: str, error: str) -> str:
     """Return the answer to one line: an object, an array for a batch, or nothing where nothing is asked."""
     try:
-        message = decoded(line)
+        message = _message(line)
     except ValueError:
         return ""
     if isinstance(message, list):
         found = [_one(part, error) for part in message if _is_request(part)]
         return f"[{','.join(found)}]" if found else ""
     return _one(message, error) if _is_request(message) else ""
+
+
+def _message(line: str) -> "Any":  # noqa: ANN401 - it is whatever was sent
+    try:
+        return decoded(line)
+    except RecursionError:
+        return decoded(flattened(line))
 
 
 def _is_request(message: "Any") -> bool:  # noqa: ANN401 - it is whatever was sent

@@ -21,7 +21,7 @@ Answer = Callable[[dict[str, Any]], Any]
 class Refuse(Exception):  # noqa: N818 - a script's word, not an error of ours
     """Answer with this error."""
 
-    def __init__(self, code: str, message: str, hint: str | None = None, *, number: int = -32000) -> None:
+    def __init__(self, code: str, *, message: str = "no", hint: str | None = None, number: int = -32000) -> None:
         """Make the error object."""
         super().__init__(message)
         self.error = {"code": number, "message": message, "data": {"code": code, "hint": hint}}
@@ -139,4 +139,7 @@ class WireBroker:
 
 
 def _line(message: dict[str, Any]) -> bytes:
-    return json.dumps(message, ensure_ascii=False).encode() + b"\n"
+    try:
+        return json.dumps(message, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(message).encode() + b"\n"  # half of a letter cannot be written in UTF-8
