@@ -199,7 +199,7 @@ class WritableBackend(Backend, Protocol):
 
 
 class KeyRotation(Protocol):
-    """What a rotation of a master key did: where the key is now, which one, what was sealed anew, what is left to do."""
+    """What rotating a master key did: where the key is now, which one, what was sealed anew, what is left to do."""
 
     @property
     def source(self) -> str: ...  # noqa: D102 -- see above

@@ -36,9 +36,10 @@ def key_source(key: Mapping[str, Any], surroundings: Surroundings) -> KeySource:
 
             return KeyringKey()
         case given:
-            raise MisconfiguredError(
+            message = (
                 f"{_WHERE} names {' and '.join(given)}: it has to be one of {', '.join(_KINDS)}, and keyring is true"
             )
+            raise MisconfiguredError(message)
 
 
 def default_key_file(state: Path) -> Path:
@@ -52,5 +53,6 @@ def _path(text: str, surroundings: Surroundings) -> Path:
 
 def _credential_name(name: str) -> str:
     if "/" in name or name.startswith("."):
-        raise MisconfiguredError(f"{_WHERE}.credential is a name, not a path")
+        message = f"{_WHERE}.credential is a name, not a path"
+        raise MisconfiguredError(message)
     return name

@@ -97,11 +97,13 @@ def _make(ring: Any, entry: str) -> MasterKey:  # noqa: ANN401
 def _find(ring: Any, entry: str) -> MasterKey:  # noqa: ANN401
     text = ring.get_password(_SERVICE, entry)
     if text is None:
-        raise LockedError("the OS keyring does not hold the key of this store", hint=_UNLOCK)
+        message = "the OS keyring does not hold the key of this store"
+        raise LockedError(message, hint=_UNLOCK)
     try:
         return MasterKey(cipher=Cipher(decode_key(text.encode())))
     except ValueError:
-        raise CorruptError("what the OS keyring holds for this store is not a key") from None
+        message = "what the OS keyring holds for this store is not a key"
+        raise CorruptError(message) from None
 
 
 def _forget(ring: Any, entry: str) -> None:  # noqa: ANN401
@@ -116,7 +118,8 @@ def _asking(question: Callable[[Any], _T]) -> _T:
         raise
     except Exception as error:  # noqa: BLE001  each keyring has errors of its own, D-Bus adds more
         # The kind alone: what a keyring says is not ours to repeat.
-        raise LockedError(f"the OS keyring does not answer: {type(error).__name__}", hint=_UNLOCK) from None
+        message = f"the OS keyring does not answer: {type(error).__name__}"
+        raise LockedError(message, hint=_UNLOCK) from None
 
 
 def _keyring() -> Any:  # noqa: ANN401
@@ -136,14 +139,16 @@ def _keyring() -> Any:  # noqa: ANN401
         kind = getattr(importlib.import_module(module), attribute)
         if kind.viable:
             return kind()
-    raise LockedError("there is no OS keyring here that keeps a key encrypted", hint=_UNLOCK)
+    message = "there is no OS keyring here that keeps a key encrypted"
+    raise LockedError(message, hint=_UNLOCK)
 
 
 def _accepted(ring: Any) -> Any:  # noqa: ANN401
     name = f"{type(ring).__module__}:{type(ring).__qualname__}"
     if name not in _KNOWN:
+        message = f"the keyring that is configured, {name.replace(':', '.')}, is not one that is known to encrypt"
         raise MisconfiguredError(
-            f"the keyring that is configured, {name.replace(':', '.')}, is not one that is known to encrypt",
+            message,
             hint="set [backends.local] key in broker.toml, or unset PYTHON_KEYRING_BACKEND",
         )
     return ring

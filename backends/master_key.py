@@ -176,35 +176,39 @@ class Credential:
     def first(self, coming: Wrapping) -> MasterKey:
         """Return the key in the credential."""
         del coming
-        return MasterKey(cipher=self._read(self._name))
+        return MasterKey(cipher=credential_key(self._name, self._directory))
 
     def candidates(self, wrapping: Wrapping) -> Iterator[MasterKey]:
         """Yield the key in the credential, then the one in ``NAME.new`` where the unit has one."""
         del wrapping
-        yield MasterKey(cipher=self._read(self._name))
+        yield MasterKey(cipher=credential_key(self._name, self._directory))
         if self._directory is not None and (self._directory / f"{self._name}.new").exists():
-            yield MasterKey(cipher=self._read(f"{self._name}.new"), pending=True)
+            yield MasterKey(cipher=credential_key(f"{self._name}.new", self._directory), pending=True)
 
     def next(self, coming: Wrapping) -> MasterKey:
         """Return the key in ``NAME.new``."""
         del coming
-        return MasterKey(cipher=self._read(f"{self._name}.new"), pending=True)
+        return MasterKey(cipher=credential_key(f"{self._name}.new", self._directory), pending=True)
 
     def settle(self, wrapping: Wrapping, *, pending: bool) -> None:
         """Do nothing: a credential is the operator's to put in place."""
 
-    def _read(self, name: str) -> Cipher:
-        what = f"systemd credential {name}"
-        hint = f"openssl rand -base64 32 | systemd-creds encrypt --name={name} - /etc/credstore.encrypted/{name}"
-        if self._directory is None:
-            raise LockedError(f"there is no {what}: the broker was not started by a unit that loads it", hint=hint)
-        try:
-            with (self._directory / name).open("rb") as file:
-                content = file.read(_CREDENTIAL_LIMIT)
-        except OSError as error:
-            raise LockedError(f"the {what} cannot be read: {error.strerror}", hint=hint) from None
-        # systemd can start a unit with a credential that is there and empty (systemd issue 31194).
-        return _parse(content, what, hint=hint)
+
+def credential_key(name: str, directory: Path | None) -> Cipher:
+    """Return the key in a systemd credential. Raises ``LockedError``, ``CorruptError``."""
+    what = f"systemd credential {name}"
+    hint = f"openssl rand -base64 32 | systemd-creds encrypt --name={name} - /etc/credstore.encrypted/{name}"
+    if directory is None:
+        message = f"there is no {what}: the broker was not started by a unit that loads it"
+        raise LockedError(message, hint=hint)
+    try:
+        with (directory / name).open("rb") as file:
+            content = file.read(_CREDENTIAL_LIMIT)
+    except OSError as error:
+        message = f"the {what} cannot be read: {error.strerror}"
+        raise LockedError(message, hint=hint) from None
+    # systemd can start a unit with a credential that is there and empty (systemd issue 31194).
+    return _parse(content, what, hint=hint)
 
 
 def create_key_file(path: Path, *, owner: tuple[int, int] | None = None) -> None:
@@ -234,11 +238,13 @@ def decode_key(text: bytes) -> bytes:
 
 def _parse(content: bytes, what: str, *, hint: str) -> Cipher:
     if not content.strip():
-        raise LockedError(f"the {what} is empty", hint=hint)
+        message = f"the {what} is empty"
+        raise LockedError(message, hint=hint)
     try:
         return Cipher(decode_key(content))
     except ValueError:
-        raise CorruptError(f"the {what} holds no key: it has to be {KEY_BYTES} bytes as base64") from None
+        message = f"the {what} holds no key: it has to be {KEY_BYTES} bytes as base64"
+        raise CorruptError(message) from None
 
 
 def _read_key_file(path: Path) -> Cipher:
@@ -251,9 +257,8 @@ def _unavailable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UnavailableError(
-            f"the key file {path} cannot be written: {error.strerror}", hint=f"ls -ld {path.parent}"
-        ) from None
+        message = f"the key file {path} cannot be written: {error.strerror}"
+        raise UnavailableError(message, hint=f"ls -ld {path.parent}") from None
 
 
 def credentials_directory() -> Path | None:

@@ -24,7 +24,8 @@ class Options:
         self._options = options
         for key in options:
             if key not in known:
-                raise MisconfiguredError(f"{where}.{key} is not an option", hint=_nearest(key, known))
+                message = f"{where}.{key} is not an option"
+                raise MisconfiguredError(message, hint=_nearest(key, known))
 
     def given(self) -> Sequence[str]:
         """Return the keys that are there."""

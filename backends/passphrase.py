@@ -75,7 +75,8 @@ class PassphraseFile:
     def candidates(self, wrapping: Wrapping) -> Iterator[MasterKey]:
         """Yield the key of the passphrase, then that of the one beside it."""
         if wrapping.kdf is None:
-            raise LockedError("the store is not sealed with a passphrase")
+            message = "the store is not sealed with a passphrase"
+            raise LockedError(message)
         salt, cost = _decode(wrapping.kdf)
         pending = self._pending.exists()
         if self._path.exists() or not pending:
@@ -87,8 +88,9 @@ class PassphraseFile:
         """Return the key of the passphrase in ``NAME.new``."""
         del coming
         if not self._pending.exists():
+            message = f"there is no next passphrase in {self._pending}"
             raise MisconfiguredError(
-                f"there is no next passphrase in {self._pending}",
+                message,
                 hint=f"write it to {self._pending}, chmod 600, then: mcp-broker key rotate",
             )
         return self._fresh(self._pending, pending=True)
@@ -102,7 +104,8 @@ class PassphraseFile:
     def _fresh(self, path: Path, *, pending: bool) -> MasterKey:
         passphrase = _read(path)
         if len(passphrase) < SHORTEST:
-            raise MisconfiguredError(f"the passphrase in {path} is shorter than {SHORTEST} bytes")
+            message = f"the passphrase in {path} is shorter than {SHORTEST} bytes"
+            raise MisconfiguredError(message)
         salt = os.urandom(_SALT_BYTES)
         return MasterKey(cipher=_derive(passphrase, salt, self._cost), kdf=_encode(salt, self._cost), pending=pending)
 
@@ -112,7 +115,8 @@ def _read(path: Path) -> bytes:
     content = private_file.read(path, "passphrase file", hint=hint)
     passphrase = content.removesuffix(b"\n").removesuffix(b"\r")
     if not passphrase:
-        raise LockedError(f"the passphrase file {path} is empty", hint=hint)
+        message = f"the passphrase file {path} is empty"
+        raise LockedError(message, hint=hint)
     return passphrase
 
 

@@ -63,9 +63,8 @@ def put_in_place(fresh: Path, path: Path) -> None:
             fresh.replace(path)
         sync_directory(path.parent)
     except OSError as error:
-        raise UnavailableError(
-            f"{fresh} cannot be put in the place of {path}: {error.strerror}", hint=f"ls -ld {path.parent}"
-        ) from None
+        message = f"{fresh} cannot be put in the place of {path}: {error.strerror}"
+        raise UnavailableError(message, hint=f"ls -ld {path.parent}") from None
 
 
 def read(path: Path, what: str, *, hint: str) -> bytes:
@@ -86,26 +85,31 @@ def read(path: Path, what: str, *, hint: str) -> bytes:
         # Not to hang where somebody has put a FIFO.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
-        raise LockedError(f"the {what} {path} is missing", hint=hint) from None
+        message = f"the {what} {path} is missing"
+        raise LockedError(message, hint=hint) from None
     except OSError as error:
-        raise LockedError(f"the {what} {path} cannot be read: {error.strerror}", hint=hint) from None
+        message = f"the {what} {path} cannot be read: {error.strerror}"
+        raise LockedError(message, hint=hint) from None
     with os.fdopen(descriptor, "rb") as file:
         _refuse_shared(os.fstat(descriptor), path, what)
         try:
             content = file.read(_LIMIT + 1)
         except OSError as error:
-            raise LockedError(f"the {what} {path} cannot be read: {error.strerror}", hint=hint) from None
+            message = f"the {what} {path} cannot be read: {error.strerror}"
+            raise LockedError(message, hint=hint) from None
     if len(content) > _LIMIT:
-        raise MisconfiguredError(f"the {what} {path} is longer than {_LIMIT} bytes")
+        message = f"the {what} {path} is longer than {_LIMIT} bytes"
+        raise MisconfiguredError(message)
     return content
 
 
 def _refuse_shared(status: os.stat_result, path: Path, what: str) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise MisconfiguredError(f"the {what} {path} is not a plain file")
+        message = f"the {what} {path} is not a plain file"
+        raise MisconfiguredError(message)
     if status.st_uid not in {os.geteuid(), 0}:
-        raise MisconfiguredError(
-            f"the {what} {path} belongs to uid {status.st_uid}", hint=f"chown {os.geteuid()} {path}"
-        )
+        message = f"the {what} {path} belongs to uid {status.st_uid}"
+        raise MisconfiguredError(message, hint=f"chown {os.geteuid()} {path}")
     if stat.S_IMODE(status.st_mode) & 0o077:
-        raise MisconfiguredError(f"others than its owner have access to the {what} {path}", hint=f"chmod 600 {path}")
+        message = f"others than its owner have access to the {what} {path}"
+        raise MisconfiguredError(message, hint=f"chmod 600 {path}")

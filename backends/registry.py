@@ -35,7 +35,8 @@ def factory(kind: str) -> Factory:
         return found
     for entry in metadata.entry_points(group=GROUP, name=kind):
         return _load(kind, entry)
-    raise MisconfiguredError(f"there is no backend of type {kind}", hint=_nearest(kind))
+    message = f"there is no backend of type {kind}"
+    raise MisconfiguredError(message, hint=_nearest(kind))
 
 
 def kinds() -> tuple[str, ...]:
@@ -47,9 +48,8 @@ def _load(kind: str, entry: metadata.EntryPoint) -> Factory:
     try:
         found: Factory = entry.load()
     except (ImportError, AttributeError) as error:
-        raise MisconfiguredError(
-            f"the backend of type {kind} cannot be loaded from {entry.value}: {type(error).__name__}"
-        ) from error
+        message = f"the backend of type {kind} cannot be loaded from {entry.value}: {type(error).__name__}"
+        raise MisconfiguredError(message) from error
     return found
 
 

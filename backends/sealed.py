@@ -54,9 +54,8 @@ _RETRY_SECONDS: Final = 1.0
 def from_config(name: str, options: Mapping[str, Any], surroundings: Surroundings) -> "SealedBackend":
     """Return the backend that ``[backends.NAME]`` describes: ``key``, and ``versions`` to keep."""
     if name != "local":
-        raise MisconfiguredError(
-            f"backends.{name}: the sealed store is called local, and there is one", hint=f"remove [backends.{name}]"
-        )
+        message = f"backends.{name}: the sealed store is called local, and there is one"
+        raise MisconfiguredError(message, hint=f"remove [backends.{name}]")
     chosen = Options(f"backends.{name}", options, known=("key", "versions"))
     keep = chosen.number("versions", default=KEEP, least=1, most=_MOST)
     source = key_source(chosen.table("key"), surroundings)
@@ -98,6 +97,7 @@ class SealedBackend:
         self._opening: Future[None] | None = None
         self._fault: BackendError | None = None
         self._failed_at = 0.0
+        self._closed = False
         self._key_seconds = key_seconds
         self._disk_seconds = disk_seconds
 
@@ -110,6 +110,9 @@ class SealedBackend:
 
     async def close(self) -> None:
         """Close the store. A disk that hangs keeps the thread, and nobody waits for it for long."""
+        if self._closed:
+            return
+        self._closed = True
         closing = self._worker.submit(self._store.close)
         self._worker.stop()
         await settled(closing, self._disk_seconds)
@@ -127,18 +130,21 @@ class SealedBackend:
         if shelf is None:
             raise _not_found(path)
         if params:
-            raise MisconfiguredError(f"the sealed store takes no params, and the secret {path} has some")
+            message = f"the sealed store takes no params, and the secret {path} has some"
+            raise MisconfiguredError(message)
         try:
             values = sealed_rows.unseal(view, shelf)
         except OpenError:
             # It did open when the file was read: this is memory that fails, or a bug.
-            raise UnavailableError(f"the secret {path} does not open any more", hint="mcp-broker stop") from None
+            message = f"the secret {path} does not open any more"
+            raise UnavailableError(message, hint="mcp-broker stop") from None
         return Credential(values={field: Secret(value) for field, value in values.items()}, version=shelf.version)
 
     async def renew(self, backend_lease: str, *, increment: float) -> float:
         """Refuse: there is nothing to renew."""
         del backend_lease, increment
-        raise RefusedError("a sealed secret has no lease at its source")
+        message = "a sealed secret has no lease at its source"
+        raise RefusedError(message)
 
     async def revoke(self, backend_lease: str) -> None:
         """Do nothing: there is nothing to revoke."""
@@ -198,6 +204,9 @@ class SealedBackend:
         view = self._store.view
         if view is not None:
             return view
+        if self._closed:
+            message = f"{self._path} was closed"
+            raise UnavailableError(message)
         now = asyncio.get_running_loop().time()
         if self._fault is not None and now - self._failed_at < _RETRY_SECONDS:
             _raise_again(self._fault)
@@ -215,7 +224,8 @@ class SealedBackend:
         self._fault = None
         view = self._store.view
         if view is None:
-            raise UnavailableError(f"{self._path} was closed")
+            message = f"{self._path} was closed"
+            raise UnavailableError(message)
         return view
 
     def _late(self) -> BackendError:
@@ -235,8 +245,10 @@ class SealedBackend:
         if await settled(future, seconds):
             return future.result()
         if future.cancel():
-            raise UnavailableError(f"the disk of {self._path} is busy; nothing was written")
-        raise OutcomeUnknownError(f"the disk of {self._path} has not answered for {seconds:g} seconds")
+            message = f"the disk of {self._path} is busy; nothing was written"
+            raise UnavailableError(message)
+        message = f"the disk of {self._path} has not answered for {seconds:g} seconds"
+        raise OutcomeUnknownError(message)
 
 
 def _state(fault: BackendError) -> str:
@@ -260,12 +272,14 @@ def _not_found(path: str) -> SecretNotFoundError:
 
 def _check_name(path: str) -> None:
     if not path.isprintable() or not 0 < len(path.encode(errors="replace")) <= _NAME_BYTES:
-        raise RefusedError(f"a secret's name is 1 to {_NAME_BYTES} printable bytes")
+        message = f"a secret's name is 1 to {_NAME_BYTES} printable bytes"
+        raise RefusedError(message)
 
 
 def _exposed(path: str, values: Mapping[str, Secret]) -> dict[str, str]:
     if not values:
-        raise RefusedError(f"the secret {path} would have no field", hint=f"mcp-broker secret set {path}")
+        message = f"the secret {path} would have no field"
+        raise RefusedError(message, hint=f"mcp-broker secret set {path}")
     exposed = {field: secret.expose() for field, secret in values.items()}
     for field, value in exposed.items():
         try:
@@ -273,5 +287,6 @@ def _exposed(path: str, values: Mapping[str, Secret]) -> dict[str, str]:
             value.encode()
         except UnicodeEncodeError:
             # The cause would hold the value.
-            raise RefusedError(f"a value of the secret {path} is not text") from None
+            message = f"a value of the secret {path} is not text"
+            raise RefusedError(message) from None
     return exposed

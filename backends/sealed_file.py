@@ -102,7 +102,8 @@ def lock(path: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
-        raise UnavailableError(f"another process has {path} open", hint="mcp-broker status") from None
+        message = f"another process has {path} open"
+        raise UnavailableError(message, hint="mcp-broker status") from None
     return descriptor
 
 
@@ -115,7 +116,8 @@ def create(path: Path, header: Header) -> None:
     """
     wal = path.with_name(f"{path.name}-wal")
     if wal.exists() and wal.stat().st_size:
-        raise CorruptError(f"{path} has gone and {wal.name} is still there", hint=_restore(path))
+        message = f"{path} has gone and {wal.name} is still there"
+        raise CorruptError(message, hint=_restore(path))
     draft = path.with_name(f"{path.name}.new")
     with translated(path):
         for suffix in ("", "-journal", "-wal", "-shm"):
@@ -145,14 +147,17 @@ def read(path: Path) -> tuple[Header, list[Row]]:
     with translated(path):
         status = path.stat()
         if stat.S_IMODE(status.st_mode) & 0o077:
-            raise MisconfiguredError(f"others than its owner have access to {path}", hint=f"chmod 600 {path}")
+            message = f"others than its owner have access to {path}"
+            raise MisconfiguredError(message, hint=f"chmod 600 {path}")
         if status.st_size == 0:
-            raise CorruptError(f"{path} is empty", hint=_restore(path))
+            message = f"{path} is empty"
+            raise CorruptError(message, hint=_restore(path))
         with contextlib.closing(_connect(path, "ro")) as connection:
             _check_format(connection, path)
             (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
             if verdict != "ok":
-                raise CorruptError(f"{path} is damaged", hint=_restore(path))
+                message = f"{path} is damaged"
+                raise CorruptError(message, hint=_restore(path))
             return _read_header(connection, path), [_row(row, path) for row in connection.execute(_ROWS)]
 
 
@@ -225,11 +230,14 @@ def translated(path: Path) -> Iterator[None]:
         # Python's own, about text that is not UTF-8, have no code.
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
         if code & 0xFF in _UNREADABLE:
-            raise CorruptError(f"{path} is damaged, or is not a sealed store", hint=_restore(path)) from None
+            message = f"{path} is damaged, or is not a sealed store"
+            raise CorruptError(message, hint=_restore(path)) from None
         name = getattr(error, "sqlite_errorname", "an error")
-        raise UnavailableError(f"{path} cannot be used: {name}", hint=f"ls -l {path}; df {path}") from None
+        message = f"{path} cannot be used: {name}"
+        raise UnavailableError(message, hint=f"ls -l {path}; df {path}") from None
     except OSError as error:
-        raise UnavailableError(f"{path} cannot be used: {error.strerror}", hint=f"ls -l {path}; df {path}") from None
+        message = f"{path} cannot be used: {error.strerror}"
+        raise UnavailableError(message, hint=f"ls -l {path}; df {path}") from None
 
 
 def damaged(path: Path, how: str) -> CorruptError:
@@ -256,8 +264,9 @@ def _check_format(connection: sqlite3.Connection, path: Path) -> None:
     if application != _APPLICATION or version < 1:
         raise damaged(path, "is not a sealed store")
     if version > FORMAT:
+        message = f"{path} has format {version}, and this broker knows no format after {FORMAT}"
         raise CorruptError(
-            f"{path} has format {version}, and this broker knows no format after {FORMAT}",
+            message,
             hint="pipx upgrade mcp-secrets-broker",
         )
 

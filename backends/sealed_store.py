@@ -117,7 +117,8 @@ class SealedStore:
         """Remove a secret with all its versions."""
         view = self._ready()
         if name not in view.shelves:
-            raise SecretNotFoundError(f"there is no secret {name}", hint="mcp-broker secret list")
+            message = f"there is no secret {name}"
+            raise SecretNotFoundError(message, hint="mcp-broker secret list")
         self._make(sealed_rows.drop(view, name))
 
     def rotate(self, source: KeySource | None, *, reencrypt: bool, stage: Stage) -> Rotated:
@@ -201,9 +202,12 @@ class SealedStore:
             for key in self.source.candidates(header.wrapping):
                 with contextlib.suppress(OpenError):
                     return key.cipher.open(header.data_key, bound), key.pending
-        raise CorruptError(
+        message = (
             f"the key from the {self.source.label} does not open {self._path}, which was sealed with the"
-            f" {header.source}: it is another key, or the file is damaged",
+            f" {header.source}: it is another key, or the file is damaged"
+        )
+        raise CorruptError(
+            message,
             hint="set [backends.local] key in broker.toml to where the right one is; nothing was overwritten",
         )
 
@@ -234,7 +238,8 @@ class SealedStore:
             self._same_file()
         view = self.view
         if view is None:
-            raise UnavailableError(f"{self._path} is not open")
+            message = f"{self._path} is not open"
+            raise UnavailableError(message)
         return view
 
     def _same_file(self) -> None:
@@ -243,9 +248,8 @@ class SealedStore:
         except FileNotFoundError:
             now = None
         if now is None or self._opened is None or not os.path.samestat(now, self._opened):
-            raise UnavailableError(
-                f"{self._path} was replaced or removed while the broker had it open", hint="mcp-broker stop"
-            )
+            message = f"{self._path} was replaced or removed while the broker had it open"
+            raise UnavailableError(message, hint="mcp-broker stop")
 
     def _make(self, change: Change, *, before_commit: Callable[[], None] = lambda: None) -> None:
         """Put a change on disk, then show it."""
@@ -290,7 +294,8 @@ class SealedStore:
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
-            raise UnavailableError(f"{self._path} is not open")
+            message = f"{self._path} is not open"
+            raise UnavailableError(message)
         return self._connection
 
     def _data_version(self) -> int:

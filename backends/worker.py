@@ -30,7 +30,7 @@ class Worker:
         self._thread: threading.Thread | None = None
 
     def submit(self, job: Callable[[], _T]) -> Future[_T]:
-        """Do ``job`` after all that was submitted before it."""
+        """Do ``job`` after all that was submitted before it. After ``stop`` nothing is done any more."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
