@@ -7,46 +7,25 @@ to go on, and a record counts only once the caller has taken the answer. This
 module refuses to write again to a file that a write or a sync has failed on.
 """
 
-import fcntl
+import errno
 import os
-import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from stat import S_ISREG
 from typing import Final, final
 
 from broker.audit_files import Files
+from broker.audit_home import Home, SegmentError
 from broker.core import chain
+
+__all__ = ["Journal", "SegmentError", "Written"]
 
 _TAIL: Final = 1 << 20
 _HEAD: Final = 1 << 14
-_KEY_BYTES: Final = 32
+_MEASURE: Final = 1 << 18
 _NEW: Final = "audit.jsonl.new"
-_LOCK: Final = "lock"
-_KEY: Final = "fingerprint.key"
-
-
-class SegmentError(Exception):
-    """
-    The current segment can no longer be written to, or none can be begun.
-
-    Attributes:
-        why: what the first record of the next segment says (``chain.SegmentLink``).
-        detail: for a person, lower case, no full stop.
-        hint: the command that shows or mends it.
-        locked: whether another broker holds this log.
-
-    """
-
-    def __init__(self, why: str, detail: str, *, hint: str, locked: bool = False) -> None:
-        """Say what was seen."""
-        super().__init__(detail)
-        self.why = why
-        self.detail = detail
-        self.hint = hint
-        self.locked = locked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +48,7 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class _Found:
     """What an earlier broker left: where its chain ends, in which segment, and why a new one has to begin, if so."""
 
     head: chain.Head
@@ -78,6 +57,12 @@ class Found:
     detail: str = ""
     cut: bytes = b""
 
+    @property
+    def fields(self) -> dict[str, object]:
+        """Return what the next segment's first record says of it."""
+        said: dict[str, object] = {"detail": self.detail or None}
+        return said | ({"cut_bytes": len(self.cut), "cut_sha256": sha256(self.cut).hexdigest()} if self.cut else {})
+
 
 @final
 class Journal:
@@ -85,19 +70,23 @@ class Journal:
 
     def __init__(self, directory: Path, *, files: Files, clock: Callable[[], float]) -> None:
         """Touch nothing yet."""
+        self._home = Home(directory, files=files)
         self._directory = directory
         self._files = files
         self._clock = clock
         self._current = directory / chain.CURRENT
         self._descriptor: int | None = None
-        self._lock: int | None = None
         self._identity = (0, 0)
-        self._size = 0
-        self._free = 0
+        self._size = self._measured = self._free = 0
         self._segment = 0
         self._produced: chain.Head | None = None
         self._unacknowledged = 0
-        self.key: bytes | None = None
+        self._doubted = False
+
+    @property
+    def key(self) -> bytes | None:
+        """Return the key for fingerprints, once it is known."""
+        return self._home.key
 
     def start(self) -> Written:
         """
@@ -108,32 +97,27 @@ class Journal:
 
         """
         try:
-            self._prepare()
+            self._home.prepare()
             found = self._find()
+            self._unacknowledged = 0
             if not found.why:
                 self._adopt(found)
-                opened = chain.body(self._clock(), chain.OPENED, {})
-                return self.append(found.head, [opened])
+                self._doubted = True
+                written = self.append(found.head, [chain.body(self._clock(), chain.OPENED, {})])
+                self._doubted = False
+                return written
             self._segment = found.segment
-            fields: dict[str, object] = {"detail": found.detail or None}
-            if found.cut:
-                fields |= {"cut_bytes": len(found.cut), "cut_sha256": sha256(found.cut).hexdigest()}
-            written = self._begin(found.head, found.why, fields)
+            written = self._begin(found.head, found.why, found.fields)
             if found.cut:
                 self._cut(len(found.cut))
         except OSError as error:
             raise self._failed(error) from None
-        return Written(
-            head=written.head,
-            size=written.size,
-            free=written.free,
-            damaged=found.detail if found.why == "damaged" else "",
-        )
+        return replace(written, damaged=found.detail if found.why == "damaged" else "")
 
-    def resume(self, head: chain.Head, why: str, fields: dict[str, object]) -> Written:
+    def resume(self, head: chain.Head, why: str, fields: Mapping[str, object]) -> Written:
         """Begin a new segment after ``head``, the last record that the caller acknowledged."""
         try:
-            self._prepare()
+            self._home.prepare()
             return self._begin(head, why, fields)
         except OSError as error:
             raise self._failed(error) from None
@@ -154,18 +138,17 @@ class Journal:
 
         """
         if self._descriptor is None:
-            raise self._failed(FileNotFoundError())
+            raise self._failed(OSError(errno.EBADF, os.strerror(errno.EBADF)))
         self._acknowledge(head)
         text, head = chain.extend(head, records)
         self._unacknowledged += len(records)
         try:
-            taken = self._files.write(self._descriptor, text)
-            if taken != len(text):
-                raise self._short(taken, len(text))
-            self._files.sync(self._descriptor)
+            self._write(self._descriptor, text)
+            self._size += len(text)
+            if self._size - self._measured > _MEASURE:
+                self._measure()
         except OSError as error:
             raise self._failed(error) from None
-        self._size += len(text)
         self._look()
         self._produced = head
         return self._written(head)
@@ -174,22 +157,33 @@ class Journal:
         """Make sure that the file which readers see is still the one that is written to, as it was left."""
         self._look()
         try:
-            self._free = self._files.free(self._directory)
+            self._measure()
         except OSError as error:
             raise self._failed(error) from None
         return self._written(head)
 
     def close(self) -> None:
         """Let go of the files and of the lock."""
-        for descriptor in (self._descriptor, self._lock):
-            if descriptor is not None:
-                os.close(descriptor)
-        self._descriptor = self._lock = None
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        self._home.close()
 
     # -- the current segment -------------------------------------------------
 
     def _written(self, head: chain.Head) -> Written:
         return Written(head=head, size=self._size, free=self._free)
+
+    def _write(self, descriptor: int, text: bytes) -> None:
+        """Write all of it and sync, or raise: a disk that took a part has an error that it has not told yet."""
+        taken = self._files.write(descriptor, text)
+        if taken != len(text):
+            raise OSError(errno.ENOSPC, f"the disk took {taken} of {len(text)} bytes")
+        self._files.sync(descriptor)
+
+    def _measure(self) -> None:
+        self._measured = self._size
+        self._free = self._files.free(self._directory)
 
     def _acknowledge(self, head: chain.Head) -> None:
         """Learn whether the caller took the last answer: it goes on after it, or after what was before."""
@@ -197,20 +191,28 @@ class Journal:
             self._unacknowledged = 0
 
     def _look(self) -> None:
+        """
+        Compare the file at the current name with the one that was written to.
+
+        Raises:
+            SegmentError: it is gone, another, shorter or longer.
+
+        """
         try:
             seen = self._files.stat(self._current)
         except FileNotFoundError:
-            raise self._lost("missing", "the current segment is gone") from None
+            detail = "the current segment is gone"
+            raise self._lost(detail, why="missing") from None
         except OSError as error:
             raise self._failed(error) from None
         if (seen.st_dev, seen.st_ino) != self._identity:
-            raise self._lost("replaced", "another file stands in the place of the current segment")
-        if seen.st_size < self._size:
-            raise self._lost("truncated", f"the current segment has {seen.st_size} bytes and was left with {self._size}")
-        if seen.st_size > self._size:
-            raise self._lost("appended", f"the current segment has {seen.st_size} bytes and was left with {self._size}")
+            detail = "another file stands in the place of the current segment"
+            raise self._lost(detail, why="replaced")
+        if seen.st_size != self._size:
+            detail = f"the current segment has {seen.st_size} bytes and was left with {self._size}"
+            raise self._lost(detail, why="truncated" if seen.st_size < self._size else "appended")
 
-    def _begin(self, head: chain.Head, why: str, fields: dict[str, object]) -> Written:
+    def _begin(self, head: chain.Head, why: str, fields: Mapping[str, object]) -> Written:
         """
         Write the first record of a new segment, then put it in the place of the current one.
 
@@ -219,36 +221,35 @@ class Journal:
         """
         self._acknowledge(head)
         keep, number = self._numbers()
+        said = {"format": chain.FORMAT, "segment": number, "why": why, "unacknowledged": self._unacknowledged}
+        text, after = chain.extend(head, [chain.body(self._clock(), chain.SEGMENT, said | dict(fields))])
         new = self._directory / _NEW
         new.unlink(missing_ok=True)
-        first = {"format": chain.FORMAT, "segment": number, "why": why, "unacknowledged": self._unacknowledged} | fields
-        text, after = chain.extend(head, [chain.body(self._clock(), chain.SEGMENT, first)])
         descriptor = self._files.create(new)
         try:
-            if self._files.write(descriptor, text) != len(text):
-                raise OSError(28, "no room for the first record of a new segment")  # noqa: TRY301
-            self._files.sync(descriptor)
+            self._write(descriptor, text)
+            seen = os.fstat(descriptor)
             free = self._files.free(self._directory)
             if keep is not None:
                 self._files.rename(self._current, self._directory / keep)
             self._unacknowledged += 1
             self._files.rename(new, self._current)
             self._files.sync_directory(self._directory)
-            seen = os.fstat(descriptor)
         except OSError:
             os.close(descriptor)
             raise
-        old, self._descriptor = self._descriptor, descriptor
-        if old is not None:
-            os.close(old)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = descriptor
         self._identity = (seen.st_dev, seen.st_ino)
-        self._size, self._free, self._segment, self._produced = len(text), free, number, after
+        self._size = self._measured = len(text)
+        self._free, self._segment, self._produced = free, number, after
         return self._written(after)
 
     def _numbers(self) -> tuple[str | None, int]:
         """Return the name under which to keep what is at the current name, if anything is, and the next number."""
-        taken = {number for name in os.listdir(self._directory) if (number := chain.number_of(name)) is not None}  # noqa: PTH208
-        highest = max(taken, default=0)
+        numbers = (chain.number_of(path.name) for path in self._directory.iterdir())
+        highest = max((number for number in numbers if number is not None), default=0)
         try:
             self._files.stat(self._current)
         except FileNotFoundError:
@@ -258,108 +259,67 @@ class Journal:
 
     # -- what is there at the start ------------------------------------------
 
-    def _prepare(self) -> None:
-        """Have the directory, the lock and the key, as they have to be."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._files.stat(self._directory).st_mode & 0o022:
-            detail = "others can write to the directory of the audit log"
-            raise SegmentError("error", detail, hint=f"chmod 700 {self._directory}")
-        self._take_lock()
-        self._take_key()
-
-    def _take_lock(self) -> None:
-        path = self._directory / _LOCK
-        if self._lock is not None:
-            held = os.fstat(self._lock)
-            if path.exists() and os.path.samestat(held, path.stat()):
-                return
-            os.close(self._lock)
-            self._lock = None
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            detail = "another broker is writing this audit log"
-            raise SegmentError("error", detail, hint=f"fuser -v {path}", locked=True) from None
-        self._lock = descriptor
-
-    def _take_key(self) -> None:
-        """Read the key for fingerprints, or make one; one that is in use survives the loss of its file."""
-        path = self._directory / _KEY
-        if not path.exists():
-            self._write_key(path, self.key or secrets.token_bytes(_KEY_BYTES))
-        key = path.read_bytes()
-        if len(key) != _KEY_BYTES:
-            detail = f"the key for fingerprints has {len(key)} bytes instead of {_KEY_BYTES}"
-            raise SegmentError("error", detail, hint=f"rm {path}  # fingerprints from now on will differ")
-        self.key = self.key or key
-
-    def _write_key(self, path: Path, key: bytes) -> None:
-        new = path.with_suffix(".new")
-        new.unlink(missing_ok=True)
-        descriptor = self._files.create(new)
-        try:
-            if os.write(descriptor, key) != len(key):
-                raise OSError(28, "no room for the key for fingerprints")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        self._files.rename(new, path)
-        self._files.sync_directory(path.parent)
-
-    def _find(self) -> Found:
+    def _find(self) -> _Found:
         """Return where the chain ends, and why that segment cannot be gone on with, if it cannot."""
-        names = chain.in_order(os.listdir(self._directory))  # noqa: PTH208
+        names = chain.in_order(path.name for path in self._directory.iterdir())
+        if not names and self._home.fresh:
+            return _Found(head=chain.GENESIS, segment=0, why="first")
         if not names:
-            return Found(head=chain.GENESIS, segment=0, why="first")
-        number = max((number for name in names if (number := chain.number_of(name)) is not None), default=0)
-        why = "" if names[-1] == chain.CURRENT else "missing"
-        empty, cut = "", b""
+            detail = "there is a key for fingerprints and there are no records"
+            return _Found(head=chain.GENESIS, segment=0, why="missing", detail=detail)
+        segment, empty, cut = 0, "", b""
         for name in reversed(names):
             tail, first = self._tail(name)
             if name == names[-1]:
                 cut = tail.torn
-            if name == chain.CURRENT:
-                number = first.segment if first is not None else number + 1
-            if tail.head is None:
-                empty = empty or f"{name} holds no record"
-                continue
-            detail = empty or tail.broken
-            if not detail and (first is None or first.format != chain.FORMAT):
-                detail = f"{name} does not begin with a record that this version knows"
-            if detail:
-                why = "damaged"
-            elif not why and (cut or tail.event != chain.CLOSED):
-                why = "torn" if cut else "restart"
-            return Found(head=tail.head, segment=number, why=why, detail=detail, cut=cut)
-        return Found(head=chain.GENESIS, segment=number, why="damaged", detail=empty, cut=cut)
+            number = chain.number_of(name)
+            segment = max(segment, first.segment if first is not None and number is None else number or 0)
+            if tail.head is not None:
+                segment = max(segment, *(chain.number_of(other) or 0 for other in names))
+                why, detail = self._judge(names[-1], empty, tail, first)
+                return _Found(head=tail.head, segment=segment, why=why, detail=detail, cut=cut)
+            empty = empty or f"{name} holds no record"
+        return _Found(head=chain.GENESIS, segment=segment, why="damaged", detail=empty, cut=cut)
+
+    def _judge(self, newest: str, empty: str, tail: chain.Tail, first: chain.SegmentLink | None) -> tuple[str, str]:
+        """Return why a new segment has to begin, and what was seen; no reason where the newest one will do."""
+        if empty or tail.broken:
+            return "damaged", empty or tail.broken
+        if first is None or first.format != chain.FORMAT:
+            return "damaged", "the newest segment does not begin with a record that this version knows"
+        if newest != chain.CURRENT:
+            return "missing", "there is no current segment"
+        if tail.torn:
+            return "torn", ""
+        if self._doubted:
+            return "error", "the newest segment could not be written to"
+        return ("", "") if tail.event == chain.CLOSED else ("restart", "")
 
     def _tail(self, name: str) -> tuple[chain.Tail, chain.SegmentLink | None]:
-        """Read the end of a segment, and its first record."""
+        """Read the end of a segment, and its first record. What is no file holds none."""
         path = self._directory / name
+        if not S_ISREG(self._files.stat(path).st_mode):
+            return chain.last_good(b"", whole=True), None
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not S_ISREG(status.st_mode):
-                return chain.last_good(b"", whole=True), None
+            length = os.fstat(file.fileno()).st_size
             first, newline, _ = file.read(_HEAD).partition(b"\n")
-            start = max(0, status.st_size - _TAIL)
+            start = max(0, length - _TAIL)
             file.seek(start)
-            tail = chain.last_good(file.read(status.st_size - start), whole=start == 0)
+            tail = chain.last_good(file.read(length - start), whole=start == 0)
         return tail, chain.read_segment(first) if newline else None
 
-    def _adopt(self, found: Found) -> None:
+    def _adopt(self, found: _Found) -> None:
         """Go on in the segment that is there."""
         descriptor = self._files.append_to(self._current)
-        seen = os.fstat(descriptor)
-        os.fchmod(descriptor, 0o600)
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = descriptor
+        os.fchmod(descriptor, 0o600)
+        seen = os.fstat(descriptor)
         self._identity = (seen.st_dev, seen.st_ino)
         self._size, self._segment = seen.st_size, found.segment
-        self._free = self._files.free(self._directory)
+        self._measure()
 
     def _cut(self, length: int) -> None:
         """
@@ -377,11 +337,8 @@ class Journal:
     # -- errors --------------------------------------------------------------
 
     def _failed(self, error: OSError) -> SegmentError:
-        reason = os.strerror(error.errno).lower() if error.errno else "it is not open"
-        return SegmentError("error", reason, hint=f"df -h {self._directory}; ls -ld {self._directory}")
+        reason = (error.strerror or type(error).__name__).lower()
+        return SegmentError(reason, hint=f"df -h {self._directory}; ls -ld {self._directory}")
 
-    def _short(self, taken: int, length: int) -> SegmentError:
-        return SegmentError("error", f"the disk took {taken} of {length} bytes", hint=f"df -h {self._directory}")
-
-    def _lost(self, why: str, detail: str) -> SegmentError:
-        return SegmentError(why, detail, hint="mcp-broker audit verify")
+    def _lost(self, detail: str, *, why: str) -> SegmentError:
+        return SegmentError(detail, why=why, hint="mcp-broker audit verify")
