@@ -141,6 +141,14 @@ class Backend(Protocol):
         """Return whether ``issue`` makes something new at the source that can be revoked."""
         ...
 
+    def at_hand(self, path: str) -> Credential | None:
+        """
+        Return what can be issued without waiting for anything, or None where ``issue`` has to be asked.
+
+        Never blocks and never mints. A backend that has nothing at hand returns None.
+        """
+        ...
+
     async def issue(self, path: str, *, params: Mapping[str, Any], intent: str) -> Credential:
         """
         Read or mint the credential at ``path``.

@@ -122,16 +122,12 @@ class SealedBackend:
         del path
         return False
 
-    async def issue(self, path: str, *, params: Mapping[str, Any], intent: str) -> Credential:
-        """Return the current version of the secret ``path``, without I/O once the store is open."""
-        del intent
-        view = self._store.view or await self._opened()
-        shelf = view.shelves.get(path)
-        if shelf is None:
-            raise _not_found(path)
-        if params:
-            message = f"the sealed store takes no params, and the secret {path} has some"
-            raise MisconfiguredError(message)
+    def at_hand(self, path: str) -> Credential | None:
+        """Return the current version of the secret ``path``, opened from memory, or None before the store is open."""
+        view = self._store.view
+        shelf = None if view is None else view.shelves.get(path)
+        if view is None or shelf is None:
+            return None
         try:
             values = sealed_rows.unseal(view, shelf)
         except OpenError:
@@ -139,6 +135,19 @@ class SealedBackend:
             message = f"the secret {path} does not open any more"
             raise UnavailableError(message, hint="mcp-broker stop") from None
         return Credential(values={field: Secret(value) for field, value in values.items()}, version=shelf.version)
+
+    async def issue(self, path: str, *, params: Mapping[str, Any], intent: str) -> Credential:
+        """Return the current version of the secret ``path``, once the store is open."""
+        del intent
+        if self._store.view is None:
+            await self._opened()
+        if params:
+            message = f"the sealed store takes no params, and the secret {path} has some"
+            raise MisconfiguredError(message)
+        found = self.at_hand(path)
+        if found is None:
+            raise _not_found(path)
+        return found
 
     async def renew(self, backend_lease: str, *, increment: float) -> float:
         """Refuse: there is nothing to renew."""

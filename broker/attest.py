@@ -19,7 +19,8 @@ import sys
 from pathlib import Path
 from typing import Final, Protocol
 
-from broker.core.model import Process, Workload
+from broker.core.chain import Facts
+from broker.core.model import Lease, Process, Workload
 from broker.errors import AttestationError, RequestError
 
 _SO_PEERPIDFD: Final = 77
@@ -76,13 +77,15 @@ class Anchor:
 class Peer:
     """A connected workload: what was attested at accept, and a hold on its process."""
 
-    __slots__ = ("anchor", "selectors", "workload")
+    __slots__ = ("anchor", "recorded", "selectors", "workload")
 
     def __init__(self, workload: Workload, anchor: Anchor) -> None:
         """Keep the facts; the selectors are worked out once."""
         self.workload = workload
         self.anchor = anchor
         self.selectors = workload.selectors
+        self.recorded: dict[str, tuple[Lease, Facts]] = {}
+        """What the recorder of releases remembers for this connection; it means nothing to anybody else."""
 
     def require_alive(self) -> None:
         """Raise ``AttestationError`` where the process that connected has ended."""

@@ -21,6 +21,7 @@ from backends.base import Backend, Credential, Secret
 from broker.attest import Anchor, Peer
 from broker.audit import AuditLog
 from broker.config import Config, SecretConfig, ServerConfig
+from broker.core import chain
 from broker.core.leases import LeaseTable, renewal_at
 from broker.core.model import Intent, Lease, Process
 from broker.core.policy import Allowed, Ask, Refused, decide
@@ -39,6 +40,9 @@ from broker.translate import translated
 
 BACKEND_DEADLINE: Final = 30.0
 """Seconds that a backend may take for one credential."""
+
+MOST_REMEMBERED: Final = 64
+"""Leases whose records are remembered for one connection."""
 
 MOST_UNBOUND_TTL: Final = 3600.0
 """Seconds that a lease may last that hangs on no process."""
@@ -111,6 +115,7 @@ class Service:
         self.clock = clock
         self.config = config
         self.policy = config.policy()
+        self._secrets = config.known_secrets()
         self._taking: dict[tuple[Process, str], asyncio.Future[None]] = {}
         self._fingerprints: dict[tuple[str, int], str | list[str]] = {}
         self._minted: dict[str, Credential] = {}
@@ -120,6 +125,7 @@ class Service:
         """Put another config in force, as a whole."""
         self.config = config
         self.policy = config.policy()
+        self._secrets = config.known_secrets()
         self._fingerprints.clear()
 
     async def issue(self, peer: Peer, wanted: Wanted) -> Release:
@@ -133,9 +139,9 @@ class Service:
 
         """
         allowed = self._decide(peer, wanted)
-        taken = await self._again(wanted) or await self._take_once(peer, allowed, wanted)
+        taken = self._again(wanted) or await self._take_once(peer, allowed, wanted)
         try:
-            await self._record(peer, taken, wanted)
+            await self._recorded(peer, taken, wanted)
             peer.require_alive()
             self._require_in_force(taken.lease)
         except BaseException as error:
@@ -150,7 +156,7 @@ class Service:
         key = (wanted.holder.process, wanted.secret)
         while (other := self._taking.get(key)) is not None:
             await asyncio.wait([other])
-        again = await self._again(wanted)
+        again = self._again(wanted)
         if again is not None:
             return again
         done = self._taking[key] = asyncio.get_running_loop().create_future()
@@ -162,15 +168,19 @@ class Service:
 
     async def _take(self, peer: Peer, allowed: Allowed, wanted: Wanted) -> Release:
         """Make a lease and what it is about; where there is something to revoke, each is on disk before the next."""
-        secret = self.config.secret(wanted.secret)
+        secret = self._secrets[wanted.secret]
         backend = self.backends[secret.backend]
-        lease = self._promise(peer, allowed, wanted, secret)
         if backend.mints(secret.path):
+            lease = self._promise(peer, allowed, wanted, secret)
             await self.store.intend(_intent(lease))
             lease, credential = await self._mint(backend, secret, lease)
             self._minted[lease.accessor] = credential
         else:
+            held = self._held(wanted)
+            lease = held or self._promise(peer, allowed, wanted, secret)
             credential = await self._from_backend(backend, secret, lease)
+            if held is not None:
+                return self._current(held, credential)
             lease = _as_issued(lease, credential)
             self.store.keep_soon([lease])
         self.leases.add(lease)
@@ -201,22 +211,32 @@ class Service:
             raise
         return lease, credential
 
-    async def _again(self, wanted: Wanted) -> Release | None:
-        """Return the lease that this process already holds, with the current version and, where due, renewed."""
+    def _held(self, wanted: Wanted) -> Lease | None:
+        """Return the lease that the process already holds, unless it wants another."""
         process = None if wanted.holder is None else wanted.holder.process
         held = None if wanted.fresh else self.leases.find(process, wanted.secret)
+        if held is not None and held.barred:
+            self._deny_barred(held)
+        return held
+
+    def _again(self, wanted: Wanted) -> Release | None:
+        """Return what the process holds already, where the values are at hand."""
+        held = self._held(wanted)
         if held is None:
             return None
-        if held.barred:
-            self._deny_barred(held)
-        now = self.clock()
         if held.backend_lease is not None:
             known = self._minted.get(held.accessor)
-            return None if known is None or held.expires_at <= now else Release(held, known, new=False)
-        secret = self.config.secret(wanted.secret)
-        credential = await self._from_backend(self.backends[secret.backend], secret, held)
-        if renewal_at(held) <= now or credential.version != held.version:
-            expires_at = now + held.ttl if renewal_at(held) <= now else held.expires_at
+            return None if known is None or held.expires_at <= self.clock() else Release(held, known, new=False)
+        secret = self._secrets[wanted.secret]
+        credential = None if secret.params else self.backends[secret.backend].at_hand(secret.path)
+        return None if credential is None else self._current(held, credential)
+
+    def _current(self, held: Lease, credential: Credential) -> Release:
+        """Return a static lease with the version that is issued now and, where that is due, with more time."""
+        now = self.clock()
+        due = renewal_at(held) <= now
+        if due or credential.version != held.version:
+            expires_at = now + held.ttl if due else held.expires_at
             held = self.leases.renewed(held.accessor, expires_at=expires_at, version=credential.version) or held
             self.store.keep_soon([held])
         return Release(held, credential, new=False)
@@ -359,13 +379,23 @@ class Service:
         except (base.BackendError, TimeoutError) as error:
             raise translated(error, secret=secret) from None
 
-    async def _record(self, peer: Peer, taken: Release, wanted: Wanted) -> None:
+    def _recorded(self, peer: Peer, taken: Release, wanted: Wanted) -> "asyncio.Future[int]":
+        """
+        Return what is done once the release is on disk.
+
+        What a connection's records of one lease have in common is worked out once.
+        """
         lease = taken.lease
-        facts = what(lease) | who(peer)
-        facts["bound"] = "ttl" if lease.process is None else lease.process.pid
-        facts["dialect"] = wanted.dialect
-        facts["fingerprint"] = self._fingerprint(taken)
-        await self.audit.append("credential/authorised", facts)
+        known = peer.recorded.get(lease.accessor)
+        if known is None or known[0] is not lease:
+            facts = what(lease) | who(peer)
+            facts["bound"] = "ttl" if lease.process is None else lease.process.pid
+            facts["dialect"] = wanted.dialect
+            facts["fingerprint"] = self._fingerprint(taken)
+            known = (lease, chain.facts(facts))
+            if len(peer.recorded) < MOST_REMEMBERED:
+                peer.recorded[lease.accessor] = known
+        return self.audit.append("credential/authorised", known[1])
 
     def _fingerprint(self, taken: Release) -> str | list[str]:
         """Return keyed fingerprints of the values, remembered for as long as a version names the same ones."""

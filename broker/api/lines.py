@@ -7,9 +7,10 @@ connection goes on, unless it is too long to be skipped.
 """
 
 import asyncio
+import sys
 import time
-from collections.abc import Mapping
-from typing import Final, Literal, Protocol
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -59,6 +60,13 @@ class Notification(msgspec.Struct, frozen=True):
     method: str
     params: LeaseChanged
     jsonrpc: Literal["2.0"] = "2.0"
+
+
+def started(work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> "asyncio.Task[None]":
+    """Return a task that has begun already where Python can do that (3.12), which saves it a turn of the loop."""
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(work, loop=loop, eager_start=True)
+    return loop.create_task(work)
 
 
 _decode: Final = msgspec.json.Decoder(Request).decode
@@ -148,9 +156,10 @@ class Lines:
         if verb is None:
             self._refuse(request.id, RequestError("unknown method", hint=f"known: {', '.join(self._verbs)}"), code=-32601)
             return
-        task = self._loop.create_task(self._answer(verb, request.id, request.params))
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task = started(self._answer(verb, request.id, request.params), self._loop)
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
 
     async def _answer(self, verb: Verb, request: Id, params: msgspec.Raw) -> None:
         try:

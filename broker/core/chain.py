@@ -245,20 +245,22 @@ def _is_event(event: str) -> bool:
     return _EVENT.fullmatch(event) is not None
 
 
-def body(when: float, event: str, fields: Mapping[str, object]) -> bytes:
-    """
-    Return a record without its place in the chain, checked against the allow-list.
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Fields that were checked and encoded once, for records that say the same thing again and again."""
 
-    A field that is None is left out.
+    text: bytes
+
+
+def facts(fields: Mapping[str, object]) -> Facts:
+    """
+    Return fields, checked against the allow-list and encoded. A field that is None is left out.
 
     Raises:
-        RecordError: an unknown field, a wrong type, not an event's name. The value is not in the message.
+        RecordError: an unknown field, a wrong type. The value is not in the message.
 
     """
-    if not _is_event(event):
-        message = "not the name of an event"
-        raise RecordError(message)
-    record: dict[str, object] = {"time": rfc3339(when), "event": event}
+    checked: dict[str, object] = {}
     for name, value in fields.items():
         if value is None:
             continue
@@ -267,14 +269,30 @@ def body(when: float, event: str, fields: Mapping[str, object]) -> bytes:
             message = f"no audit record may have the field {name!r}"
             raise RecordError(message)
         try:
-            record[name] = take(value)
+            checked[name] = take(value)
         except (TypeError, ValueError, OverflowError):
             message = f"the audit field {name!r} cannot hold a {type(value).__name__} like this"
             raise RecordError(message) from None
     try:
-        return _ENCODER.encode(record)
+        return Facts(_ENCODER.encode(checked)[1:-1])
     except UnicodeEncodeError:
-        return _ENCODER.encode(_printable(record))
+        return Facts(_ENCODER.encode(_printable(checked))[1:-1])
+
+
+def body(when: float, event: str, fields: Mapping[str, object] | Facts) -> bytes:
+    """
+    Return a record without its place in the chain, checked against the allow-list.
+
+    Raises:
+        RecordError: not the name of an event, and what ``facts`` raises.
+
+    """
+    if not _is_event(event):
+        message = "not the name of an event"
+        raise RecordError(message)
+    text = fields.text if isinstance(fields, Facts) else facts(fields).text
+    comma = b"," if text else b""
+    return b'{"time":"%s","event":"%s"%s%s}' % (rfc3339(when).encode(), event.encode(), comma, text)
 
 
 def _printable(value: Any) -> Any:
@@ -290,25 +308,22 @@ def _printable(value: Any) -> Any:
             return value
 
 
-def line(head: Head, record: bytes) -> bytes:
-    """Return the line, without its newline, that puts ``record`` (of ``body``) after ``head``."""
-    return b'{"seq":%d,"prev":"%s",' % (head.seq + 1, head.digest.encode()) + record[1:]
-
-
-def after(head: Head, text: bytes) -> Head:
-    """Return the head of a chain that ``text``, a line without its newline, was just put at the end of."""
-    return Head(seq=head.seq + 1, digest=sha256(text).hexdigest())
+def line(seq: int, digest: str, record: bytes) -> bytes:
+    """Return the line, without its newline, that makes ``record`` number ``seq``, after the line with this hash."""
+    return b'{"seq":%d,"prev":"%s",' % (seq, digest.encode()) + record[1:]
 
 
 def extend(head: Head, records: Iterable[bytes]) -> tuple[bytes, Head]:
     """Return the text to append for ``records`` and the head once it is there."""
     lines = []
+    seq, digest = head.seq, head.digest
     for record in records:
-        text = line(head, record)
-        head = after(head, text)
+        seq += 1
+        text = line(seq, digest, record)
+        digest = sha256(text).hexdigest()
         lines.append(text)
     lines.append(b"")
-    return b"\n".join(lines), head
+    return b"\n".join(lines), Head(seq=seq, digest=digest)
 
 
 def read(text: bytes) -> Link | None:

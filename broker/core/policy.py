@@ -27,7 +27,12 @@ class Allowed:
 
     rule: ServerRule
     secret: SecretRule | None
-    reason: str
+
+    @property
+    def reason(self) -> str:
+        """Say why, for a person."""
+        granted = "" if self.secret is None else ", and it is granted"
+        return f"server {self.rule.name!r}: every selector holds{granted}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +78,7 @@ def _open(policy: Policy, holds: frozenset[str], name: str, secret: str | None) 
     if not _matches(rule, holds):
         return _unmatched((rule,), holds)
     if secret is None:
-        return Allowed(rule=rule, secret=None, reason=f"server {name!r}: every selector holds")
+        return Allowed(rule=rule, secret=None)
     if secret not in rule.grants:
         return Refused(
             reason=f"server {name!r} is not granted the secret {secret!r}",
@@ -109,7 +114,7 @@ def _allowed(policy: Policy, rule: ServerRule, secret: str) -> Decision:
     found = policy.secrets.get(secret)
     if found is None:
         return Refused(reason=f"no secret is called {secret!r}", hint="mcp-broker check", rule=rule.name)
-    return Allowed(rule=rule, secret=found, reason=f"server {rule.name!r}: every selector holds, and it is granted")
+    return Allowed(rule=rule, secret=found)
 
 
 def _unmatched(rules: Iterable[ServerRule], holds: frozenset[str]) -> Refused:
