@@ -68,4 +68,5 @@ def _parse(written: str) -> float:
     match = _TEXT.fullmatch(written)
     if not match or not written:
         return math.nan
-    return math.fsum(float(number) * _UNITS[unit] for unit, number in match.groupdict().items() if number)
+    length = math.fsum(float(number) * _UNITS[unit] for unit, number in match.groupdict().items() if number)
+    return round(length, 6)
