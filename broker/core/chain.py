@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -295,7 +295,7 @@ def body(when: float, event: str, fields: Mapping[str, object] | Facts) -> bytes
     return b'{"time":"%s","event":"%s"%s%s}' % (rfc3339(when).encode(), event.encode(), comma, text)
 
 
-def _printable(value: Any) -> Any:
+def _printable(value: object) -> object:
     """Return ``value`` with every half of a surrogate pair spelled out: file names can hold them, JSON cannot."""
     match value:
         case str():
