@@ -151,8 +151,8 @@ def test_has_nothing_to_say_of_what_is_fine(text: str) -> None:
             "[servers.a]\ncommand = ['x']\nselectors = ['uid:5']\nunsafe_user_selector = true",
             [
                 (
-                    "warning: broker.toml:4: servers.a.unsafe_user_selector: every program of this user gets its secrets, "
-                    "not only the server"
+                    "warning: broker.toml:4: servers.a.unsafe_user_selector: every program of this user gets its "
+                    "secrets, not only the server"
                 )
             ],
         ),

@@ -51,8 +51,6 @@ LIST = Breach(text="an access list lets others write it", hint="setfacl -b '/x/a
 def test_refuses_what_others_can_write(mode: int, gid: int, expected: Breach | None, *, acl: bool) -> None:
     """The owner and the owner's private group may write; a sticky directory keeps files apart by itself."""
     found = Rights(mode=mode, uid=1000, gid=gid, acl=acl)
-    if stat.S_ISREG(mode) and mode & stat.S_ISVTX:
-        expected = OTHERS
     assert expected == breach(found, HERE, private=friends)
 
 
