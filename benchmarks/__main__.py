@@ -1,0 +1,200 @@
+"""
+Measure everything that has a figure to reach, and show it beside that figure.
+
+    python -m benchmarks [--seconds 2] [--rounds 5] [--json]
+
+Each comparison is made ``rounds`` times in turns, the broker and what it is
+compared with right after each other; shown is the median and the spread.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import rig as r
+
+LINE: Final = '{"jsonrpc":"2.0","id":1,"method":"credential/issue","params":{"secret":"bench"}}\n'
+BODY: Final = "{}"
+HTTP: Final = (
+    f"POST /v1/secrets/bench/issue HTTP/1.1\r\nHost: broker\r\nContent-Type: application/json\r\n"
+    f"Content-Length: {len(BODY)}\r\n\r\n{BODY}"
+)
+LINE_END: Final = "}\n"
+HTTP_END: Final = '"version":1}'
+LEASES: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One thing that was measured: what came out, from least to most, and what it should be."""
+
+    name: str
+    unit: str
+    values: list[float]
+    wanted: float
+    at_least: bool
+    note: str = ""
+
+    @property
+    def median(self) -> float:
+        """Return the middle one."""
+        return statistics.median(self.values)
+
+    @property
+    def reached(self) -> bool:
+        """Return whether the median is as good as it should be."""
+        return self.median >= self.wanted if self.at_least else self.median <= self.wanted
+
+
+def throughput(rig: r.Rig, rounds: int, seconds: float) -> Iterator[Figure]:
+    """Compare warm issues with bare servers of the same libraries."""
+    wanted = {("lines", 32): 15.0, ("lines", 128): 25.0, ("http", 32): 50.0, ("http", 128): 50.0}
+    with (
+        rig.serving(),
+        r.peer("echo", rig.directory / "echo.sock") as echo,
+        r.peer("aiohttp", rig.directory / "http.sock") as http,
+    ):
+        r.ask(rig.admin, "secret/set", name="bench", values={"value": r.VALUE})
+        for dialect, request, mark, bare in (("lines", LINE, LINE_END, echo), ("http", HTTP, HTTP_END, http)):
+            for connections in (1, 32, 128):
+                yield _against_bare(
+                    rig, dialect, request, mark, bare, connections, rounds, seconds, wanted.get((dialect, connections), 0.0)
+                )
+        yield _one_issue(rig, rounds, seconds)
+
+
+def _against_bare(  # noqa: PLR0913, PLR0917 -- one measurement, and all that it consists of
+    rig: r.Rig, dialect: str, request: str, mark: str, bare: Path, connections: int, rounds: int, seconds: float, wanted: float
+) -> Figure:
+    ratios, notes = [], []
+    for _ in range(rounds):
+        ours = r.load(rig.broker, request, mark, connections=connections, seconds=seconds)
+        theirs = r.load(bare, request, mark, connections=connections, seconds=seconds)
+        ratios.append(100 * ours["rate"] / theirs["rate"])
+        notes.append(f"{ours['rate']:,.0f}/s of {theirs['rate']:,.0f}/s, p50 {ours['p50']:.2f} ms")
+    middle = ratios.index(sorted(ratios)[len(ratios) // 2])
+    what = "bare echo" if dialect == "lines" else "bare aiohttp"
+    return Figure(f"issue, {dialect}, {connections} connections", f"% of {what}", ratios, wanted, at_least=True, note=notes[middle])
+
+
+def _one_issue(rig: r.Rig, rounds: int, seconds: float) -> Figure:
+    over, notes = [], []
+    for _ in range(rounds):
+        sync = r.fdatasync_ms(rig.directory)
+        issue = r.load(rig.broker, LINE, LINE_END, connections=1, seconds=seconds)["p50"]
+        over.append(issue - sync)
+        notes.append(f"{issue:.2f} ms, one fdatasync {sync:.2f} ms")
+    middle = over.index(sorted(over)[len(over) // 2])
+    return Figure("one warm issue over one fdatasync", "ms", over, 0.3, at_least=False, note=notes[middle])
+
+
+def launching(rig: r.Rig, rounds: int, _: float) -> Iterator[Figure]:
+    """Compare ``exec`` with starting the same command bare."""
+    with rig.serving():
+        r.ask(rig.admin, "secret/set", name="bench", values={"value": r.VALUE})
+        bare = shutil.which("true") or "/bin/true"
+        timed: dict[str, list[float]] = {"exec": [], "bare": [], "python": []}
+        for _round in range(rounds * 8):
+            timed["exec"].append(_run_ms(*r.MCP_BROKER, "exec", "bench", "--dir", str(rig.directory)))
+            timed["bare"].append(_run_ms(bare))
+            timed["python"].append(_run_ms(sys.executable, "-c", "pass"))
+    over = [ours - theirs for ours, theirs in zip(timed["exec"], timed["bare"], strict=True)]
+    python = statistics.median(timed["python"])
+    note = f"python -c pass takes {python:.0f} ms here, so {50 * max(1.0, python / 20):.0f} ms is the figure"
+    yield Figure("exec over the bare command", "ms", sorted(over), 50 * max(1.0, python / 20), at_least=False, note=note)
+
+
+def _run_ms(*command: str) -> float:
+    begin = time.perf_counter()
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    return (time.perf_counter() - begin) * 1000
+
+
+def standing(rig: r.Rig, rounds: int, _: float) -> Iterator[Figure]:
+    """Measure the daemon's start and its memory."""
+    starts, idle = [], []
+    for _round in range(rounds):
+        with rig.serving() as (pid, seconds):
+            starts.append(seconds)
+            idle.append(r.resident_mb(pid))
+    yield Figure("ready after start", "s", sorted(starts), 1.0, at_least=False)
+    yield Figure("memory, idle", "MB", sorted(idle), 50.0, at_least=False)
+    with rig.serving() as (pid, _seconds):
+        r.ask(rig.admin, "secret/set", name="bench", values={"value": r.VALUE})
+        _take_leases(rig.broker, LEASES)
+        full = r.resident_mb(pid)
+    yield Figure(f"memory, {LEASES:,} leases", "MB", [full], float("inf"), at_least=False, note="no figure to reach")
+
+
+def _take_leases(path: Path, count: int) -> None:
+    """Hold ``count`` leases by one process, over one connection."""
+    import socket  # noqa: PLC0415 -- here alone
+
+    request = LINE.replace('"bench"}', '"bench","fresh":true}').encode()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(path))
+        with sock.makefile("rb") as lines:
+            for _ in range(count // 50):
+                sock.sendall(request * 50)
+                for _line in range(50):
+                    assert b'"accessor"' in lines.readline()  # noqa: S101 -- else nothing is measured
+
+
+PARTS: Final[dict[str, Callable[[r.Rig, int, float], Iterator[Figure]]]] = {
+    "throughput": throughput,
+    "exec": launching,
+    "standing": standing,
+}
+
+
+def main() -> int:
+    """Measure what was asked for and print it; the status is 0 whatever came out."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n")[1])
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="what to measure; all without")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each load")
+    parser.add_argument("--rounds", type=int, default=5, help="of each comparison")
+    parser.add_argument("--json", action="store_true", help="figures for a program")
+    chosen = parser.parse_args()
+    console = Console(stderr=chosen.json)
+    figures: list[Figure] = []
+    with r.rig() as rig:
+        for name in chosen.parts or PARTS:
+            with console.status(f"measuring {name}…"):
+                for figure in PARTS[name](rig, chosen.rounds, chosen.seconds):
+                    figures.append(figure)
+                    console.print(f"{figure.name}: {figure.median:.2f} {figure.unit}", style="dim")
+    if chosen.json:
+        print(json.dumps([{**asdict(figure), "median": figure.median, "reached": figure.reached} for figure in figures]))
+    else:
+        console.print(table(figures))
+    return 0
+
+
+def table(figures: list[Figure]) -> Table:
+    """Return the figures as a table."""
+    machine = f"{os.cpu_count()} cores, Python {sys.version.split()[0]}"
+    shown = Table(title=f"mcp-secrets-broker: what it costs ({machine})")
+    for heading in ("what", "median", "spread", "figure", "", "in absolute terms, this run"):
+        shown.add_column(heading)
+    for figure in figures:
+        bound = "–" if figure.wanted in {0.0, float("inf")} else f"{'≥' if figure.at_least else '≤'} {figure.wanted:g}"
+        mark = "" if bound == "–" else "✓" if figure.reached else "✗"
+        spread = f"{min(figure.values):.2f}–{max(figure.values):.2f}"
+        shown.add_row(figure.name, f"{figure.median:.2f} {figure.unit}", spread, bound, mark, figure.note)
+    return shown
+
+
+if __name__ == "__main__":
+    sys.exit(main())
