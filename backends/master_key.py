@@ -191,7 +191,12 @@ class Credential:
         return MasterKey(cipher=credential_key(f"{self._name}.new", self._directory), pending=True)
 
     def settle(self, wrapping: Wrapping, *, pending: bool) -> None:
-        """Do nothing: a credential is the operator's to put in place."""
+        """Ask for the operator, who alone can put a credential in place. Raises ``UnavailableError``."""
+        del wrapping
+        if pending:
+            message = f"the {self.label}.new is in force: put it in the place of {self._name}"
+            hint = f"mv /etc/credstore.encrypted/{self._name}.new /etc/credstore.encrypted/{self._name}"
+            raise UnavailableError(message, hint=hint)
 
 
 def credential_key(name: str, directory: Path | None) -> Cipher:

@@ -226,6 +226,9 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except BackendError:
         raise
+    except UnicodeDecodeError:
+        # What SQLite quotes of a damaged schema need not be UTF-8, and Python wants to show it.
+        raise damaged(path, "is damaged, or is not a sealed store") from None
     except sqlite3.Error as error:
         # Python's own, about text that is not UTF-8, have no code.
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)

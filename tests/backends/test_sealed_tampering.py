@@ -150,6 +150,11 @@ def other_key(store: Store) -> None:
     key_file(store.directory)
 
 
+def scramble_schema(store: Store) -> None:
+    """Make SQLite's own words about the damage no UTF-8."""
+    store.file.write_bytes(store.file.read_bytes().replace(b"CREATE TABLE header", b"CREATE T\xc1BLE header"))
+
+
 def truncate(store: Store) -> None:
     """Cut the file off in the middle."""
     os.truncate(store.file, store.file.stat().st_size // 2)
@@ -172,7 +177,7 @@ def no_database(store: Store) -> None:
 
 DAMAGE: list[Callable[[Store], None]] = [
     swap, rename, renumber, remove, copy, predate, relabel, shorten, retype, unfield, behead, regenerate, resource,
-    restore_identity, forget_table, other_application, no_format, newer_format, other_key, truncate,
+    restore_identity, forget_table, other_application, no_format, newer_format, other_key, scramble_schema, truncate,
     truncate_a_little, empty, no_database,
 ]  # fmt: skip
 
