@@ -43,3 +43,22 @@ def fault(error: BrokerError) -> Fault:
         message=error.message,
         data=ErrorData(code=error.code, hint=error.hint),
     )
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is wrong, as the HTTP dialect says it: the stable code, a sentence, and what mends it."""
+
+    code: str
+    message: str
+    hint: str | None = None
+
+
+class FailureBody(msgspec.Struct, frozen=True):
+    """The body of every HTTP response that is not a success."""
+
+    error: Failure
+
+
+def failure(error: BrokerError) -> bytes:
+    """Return an error as the body of an HTTP response."""
+    return encode(FailureBody(Failure(code=error.code, message=error.message, hint=error.hint)))

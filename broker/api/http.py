@@ -1,0 +1,355 @@
+"""
+The HTTP dialect: the same verbs as resources, with JSON in and out, carried by aiohttp.
+
+What stands in a path is a parameter; the others are the JSON body of a POST or
+PUT, or the query of a GET or DELETE. It refuses to decompress, to guess (a
+parameter in the wrong place is an error, not ignored), to say what it was sent
+in any log, and to serve a browser: whoever forwards the socket to TCP must not
+hand it to every web page.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import msgspec
+from aiohttp import web
+
+from broker.api.answer import answer, unexpected
+from broker.api.encode import encode, failure
+from broker.api.messages import LeaseChanged
+from broker.api.routes import Found, Routes, WrongMethod
+from broker.api.verbs import Verb
+from broker.api.workload import Caller
+from broker.errors import MEANINGS, BrokerError, DeniedError, RequestError
+
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.http_parser import RawRequestMessage
+    from aiohttp.streams import StreamReader
+
+_log: Final = logging.getLogger("mcp_broker.http")
+
+HEARTBEAT: Final = 15.0
+"""Seconds of silence after which a stream of events says that it is still there."""
+
+_IDLE: Final = 300.0
+"""Seconds that a connection may rest between two requests."""
+
+_LINGER: Final = 1.0
+"""Seconds that the rest of a refused body is read and thrown away, so that its sender sees the answer."""
+
+_HALF_CLOSED: Final = 1.0
+"""Seconds that a request whose sender has said its last word may take to turn out to be whole."""
+
+_MOST_EVENTS: Final = 4096
+"""Events that wait for one reader; who lets more pile up is hung up on, and asks anew."""
+
+_UNLIMITED: Final = 1 << 62
+_WITH_BODY: Final = frozenset({"POST", "PUT"})
+_BROWSER_HEADERS: Final = ("Origin", "Sec-Fetch-Site")
+_HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store", "Server": "mcp-broker"}
+_STREAM_HEADERS: Final = _HEADERS | {"Content-Type": "text/event-stream"}
+_JSON_TYPES: Final = frozenset({"application/json", "application/octet-stream", "application/x-www-form-urlencoded"})
+"""What a body may call itself: what it is; nothing, which aiohttp reads as octets; what curl says of everything."""
+
+_HINT: Final = "docs/socket.md has every path and its parameters"
+
+_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class HttpRequestError(RequestError):
+    """The request cannot be answered for a reason for which HTTP has a status of its own."""
+
+    def __init__(
+        self, status: HTTPStatus, message: str, *, hint: str | None = _HINT, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Keep the status, and headers that belong to it."""
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.headers = headers or {}
+
+
+class HttpDialect:
+    """Speaks HTTP on any number of connections to one socket."""
+
+    def __init__(self, verbs: Mapping[str, Verb]) -> None:
+        """Take the verbs that this socket knows; needs the running event loop."""
+        self._routes = Routes(_lenient(verb) for verb in verbs.values())
+        self._loop = asyncio.get_running_loop()
+        self._server = web.Server(self._respond, request_factory=self._request)
+
+    def connection(self, caller: Caller, transport: asyncio.Transport) -> "HttpConnection":
+        """Take over a connection whose peer is attested and which was accepted elsewhere."""
+        caller.dialect = "http"
+        connection = HttpConnection(self._server, caller, loop=self._loop)
+        connection.connection_made(transport)
+        return connection
+
+    async def close(self) -> None:
+        """Let what is under way end, for a moment, and end the rest."""
+        await self._server.shutdown(timeout=1.0)
+
+    def _request(
+        self,
+        message: "RawRequestMessage",
+        payload: "StreamReader",
+        protocol: web.RequestHandler,
+        writer: "AbstractStreamWriter",
+        task: "asyncio.Task[None]",
+    ) -> web.BaseRequest:
+        most = cast("HttpConnection", protocol).most
+        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=most)
+
+    async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request, whatever happens."""
+        connection = cast("HttpConnection", request.protocol)
+        response: web.StreamResponse
+        try:
+            verb, raw = await self._read(request, connection)
+            connection.begin()
+            if verb.name == "lease/watch":
+                response = await connection.watch(request, verb, raw)
+            else:
+                response = web.Response(body=encode(await answer(connection.caller, verb, raw)), headers=_HEADERS)
+        except BrokerError as error:
+            response = _refused(error)
+        except web.HTTPRequestEntityTooLarge:
+            response = _refused(_too_large(connection.most))
+        except web.RequestPayloadError:
+            response = _refused(RequestError("the body ends too early or is not framed as its headers say"))
+            response.force_close()
+        finally:
+            connection.finish()
+        if connection.ended:
+            response.force_close()
+        return response
+
+    async def _read(self, request: web.BaseRequest, connection: "HttpConnection") -> tuple[Verb, bytes]:
+        """Return what is asked and its parameters as JSON; raise ``RequestError`` where that cannot be said."""
+        headers = request.headers
+        if any(name in headers for name in _BROWSER_HEADERS):
+            message = "browsers are not served"
+            raise DeniedError(message, hint="curl --unix-socket, or any program that is not a browser")
+        found = self._find(request)
+        if request.body_exists:
+            await _check_body(request, connection.most)
+        body = await request.read() if request.body_exists else b""
+        return found.verb, _parameters(request, found, body)
+
+    def _find(self, request: web.BaseRequest) -> Found:
+        found = self._routes.find(request.method, request.rel_url.raw_path)
+        if found is None:
+            raise HttpRequestError(HTTPStatus.NOT_FOUND, "there is nothing at this path")
+        if isinstance(found, WrongMethod):
+            allow = ", ".join(found.allowed)
+            message = f"this path is for {allow}"
+            raise HttpRequestError(HTTPStatus.METHOD_NOT_ALLOWED, message, headers={"Allow": allow})
+        return found
+
+
+class HttpConnection(web.RequestHandler):
+    """
+    One connection that speaks HTTP.
+
+    Attributes:
+        caller: who is at the other end.
+        ended: whether the other end has said its last word and only listens.
+
+    """
+
+    __slots__ = ("_busy", "_events", "_since", "caller", "ended")
+
+    def __init__(self, server: web.Server, caller: Caller, *, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait for a transport."""
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=_IDLE,
+            tcp_keepalive=False,
+            access_log=None,  # type: ignore[arg-type]  # None is how aiohttp wants to be told that there is none
+            auto_decompress=False,
+            lingering_time=_LINGER,
+        )
+        self.caller = caller
+        self.ended = False
+        self._busy = False
+        self._since: float | None = time.monotonic()
+        self._events: asyncio.Queue[LeaseChanged | None] = asyncio.Queue()
+
+    @property
+    def most(self) -> int:
+        """Return the longest body that may be sent, in bytes."""
+        return self.caller.running.service.policy.limits.message_bytes or _UNLIMITED
+
+    @property
+    def waiting_since(self) -> float | None:
+        """Return when the request began that is not whole yet (monotonic seconds), or None where it is our turn."""
+        return None if self._busy else self._since
+
+    def begin(self) -> None:
+        """Know that a request has been read as a whole and is being answered."""
+        self._busy, self._since = True, None
+
+    def finish(self) -> None:
+        """Know that its answer is about to be written."""
+        self._busy, self._since = False, None
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has arrived."""
+        if data and self._since is None:
+            self._since = time.monotonic()
+        super().data_received(data)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for a bool; aiohttp closes, always
+        """Know that nothing more will come; return whether something may still be answered."""
+        self.ended = True
+        self._events.put_nowait(None)
+        if not self._busy:
+            self._loop.call_later(_HALF_CLOSED, self._close_unless_busy)
+        return self._busy or self._since is not None
+
+    def _close_unless_busy(self) -> None:
+        if not self._busy:
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Let go."""
+        self._events.put_nowait(None)
+        super().connection_lost(exc)
+
+    async def watch(self, request: web.BaseRequest, verb: Verb, raw: bytes) -> web.StreamResponse:
+        """Send events until the other end hangs up."""
+        self.caller.notify = self._notify
+        watching = await answer(self.caller, verb, raw)
+        stream = web.StreamResponse(headers=_STREAM_HEADERS)
+        stream.force_close()
+        await stream.prepare(request)
+        await stream.write(_event("lease/watching", watching))
+        while not self.ended:
+            try:
+                async with asyncio.timeout(HEARTBEAT):
+                    change = await self._events.get()
+            except TimeoutError:
+                await stream.write(b":\n\n")
+                continue
+            if change is None:
+                break
+            await stream.write(_event("lease/changed", change))
+        return stream
+
+    def _notify(self, change: LeaseChanged) -> None:
+        if self._events.qsize() >= _MOST_EVENTS:
+            self.force_close()
+        else:
+            self._events.put_nowait(change)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 -- aiohttp's words quote the request
+    ) -> web.StreamResponse:
+        """Return what is said of a request that aiohttp could not read, or that failed; nothing of it is logged."""
+        if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
+            # Half an answer is sent, or nobody is there to read one: aiohttp closes the connection for this.
+            raise ConnectionError
+        error: BrokerError = RequestError("the request is not HTTP/1.1 as RFC 9112 has it", hint=_HINT)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            error = unexpected(exc if isinstance(exc, Exception) else Exception(), "an HTTP request")
+        response = _refused(error)
+        response.force_close()
+        return response
+
+    def log_exception(self, *_: Any, **told: Any) -> None:  # noqa: ANN401 -- as aiohttp has it
+        """Log what aiohttp did not expect by its kind alone: its text may quote what was sent."""
+        _log.error("a connection failed: %s", type(told.get("exc_info")).__name__)
+
+
+def _lenient(verb: Verb) -> Verb:
+    """Return a verb whose parameters are read from a query, where every number is a text."""
+    if verb.http is None or verb.http[0] in _WITH_BODY:
+        return verb
+    return replace(verb, decode=msgspec.json.Decoder(verb.params, strict=False).decode)
+
+
+async def _check_body(request: web.BaseRequest, most: int) -> None:
+    """Refuse a body before it is read where its headers say enough; ask for it where the sender waits for that."""
+    headers = request.headers
+    if (request.content_length or 0) > most:
+        raise _too_large(most)
+    if headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise HttpRequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "compressed bodies are not read here")
+    if request.content_type not in _JSON_TYPES:
+        message = "the body must be application/json"
+        raise HttpRequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
+    if (expect := headers.get("Expect")) is not None:
+        if expect.lower() != "100-continue":
+            raise HttpRequestError(HTTPStatus.EXPECTATION_FAILED, "only 100-continue can be expected here")
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+
+
+def _parameters(request: web.BaseRequest, found: Found, body: bytes) -> bytes:
+    """Return the parameters of a request as one JSON object."""
+    query = request.rel_url.query if request.rel_url.raw_query_string else None
+    if request.method in _WITH_BODY:
+        if query:
+            message = f"a {request.method} takes its parameters from its body, not from its query"
+            raise RequestError(message, hint=_HINT)
+        return _joined(found.fields, body)
+    if body:
+        message = f"a {request.method} takes its parameters from its query, not from a body"
+        raise RequestError(message, hint=_HINT)
+    given = dict(found.fields)
+    for name, value in () if query is None else query.items():
+        if name in given:
+            message = "a parameter is given twice"
+            raise RequestError(message, hint=_HINT)
+        given[name] = value
+    return encode(given)
+
+
+def _joined(fields: Mapping[str, str], body: bytes) -> bytes:
+    """Return a JSON body with the parameters of the path put in."""
+    if not body.strip():
+        return encode(fields)
+    try:
+        members = _members(body)
+    except RecursionError:
+        message = "the body is nested too deeply"
+        raise RequestError(message) from None
+    except msgspec.ValidationError:
+        message = "the body must be a JSON object"
+        raise RequestError(message, hint=_HINT) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        message = "the body is not JSON in UTF-8"
+        raise RequestError(message, hint=_HINT) from None
+    for name, value in fields.items():
+        if name in members:
+            message = f'"{name}" stands in the path, not in the body'
+            raise RequestError(message, hint=_HINT)
+        members[name] = msgspec.Raw(encode(value))
+    return encode(members)
+
+
+def _refused(error: BrokerError) -> web.Response:
+    status = error.status if isinstance(error, HttpRequestError) else MEANINGS[error.code].http
+    response = web.Response(body=failure(error), status=status, headers=_HEADERS)
+    if isinstance(error, HttpRequestError):
+        response.headers.update(error.headers)
+    return response
+
+
+def _too_large(most: int) -> HttpRequestError:
+    return HttpRequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {most} bytes", hint=None)
+
+
+def _event(name: str, content: msgspec.Struct) -> bytes:
+    """Return one server-sent event; JSON holds no line break."""
+    return b"event: " + name.encode("ascii") + b"\ndata: " + encode(content) + b"\n\n"
