@@ -23,7 +23,7 @@ from typing import Final
 from backends.base import Backend, BackendError, Surroundings
 from backends.registry import make
 from broker import hygiene, sockets
-from broker.api.door import Entrance
+from broker.api.door import STALLED_AFTER, Entrance
 from broker.api.verbs import ADMIN, WORKLOAD
 from broker.attest import Attestor, boot_id, overflow_uid
 from broker.audit import AuditLog
@@ -50,9 +50,13 @@ SETTLE: Final = 5.0
 """Seconds that the end waits for revocations under way."""
 
 
-def serve(places: Places) -> int:
+def serve(places: Places, *, stalled_after: float = STALLED_AFTER) -> int:
     """
     Run the daemon until it is told to stop; return its exit status.
+
+    Args:
+        places: where its config, its state and its sockets are.
+        stalled_after: seconds that a connection may stop in the middle of something.
 
     Raises:
         ConfigError: the config is wrong, so nothing was started.
@@ -69,7 +73,7 @@ def serve(places: Places) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="mcp-broker: %(message)s")
     places.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _only_one(places.state):
-        daemon = Daemon(places, passed, notifier)
+        daemon = Daemon(places, passed, notifier, stalled_after=stalled_after)
         import uvloop  # noqa: PLC0415 -- the only place that needs to know which loop it is
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -98,8 +102,11 @@ def _only_one(state: Path) -> Iterator[None]:
 class Daemon:
     """One run of the broker."""
 
-    def __init__(self, places: Places, passed: Mapping[str, int], notifier: Notifier) -> None:
+    def __init__(
+        self, places: Places, passed: Mapping[str, int], notifier: Notifier, *, stalled_after: float = STALLED_AFTER
+    ) -> None:
         """Read the config; nothing else is touched yet."""
+        self._stalled_after = stalled_after
         self._places = places
         self._passed = passed
         self._notifier = notifier
@@ -189,7 +196,11 @@ class Daemon:
         loop = asyncio.get_running_loop()
         workload, admin = sockets.listening(self._places, self._passed)
         owners = frozenset({os.getuid(), 0}) if self._places.mode == "user" else None
-        entrances = [Entrance("broker", running, WORKLOAD), Entrance("admin", running, ADMIN, owners=owners)]
+        patience = self._stalled_after
+        entrances = [
+            Entrance("broker", running, WORKLOAD, stalled_after=patience),
+            Entrance("admin", running, ADMIN, owners=owners, stalled_after=patience),
+        ]
         servers = [
             await loop.create_unix_server(entrance.protocol, sock=sock, backlog=sockets.BACKLOG)
             for entrance, sock in zip(entrances, (workload, admin), strict=True)

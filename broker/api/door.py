@@ -9,12 +9,14 @@ answers, is closed.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from broker.api import lines
+from broker.api.answer import unexpected
 from broker.api.lines import Lines
 from broker.api.verbs import Verb
 from broker.api.workload import Caller
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger("mcp_broker.door")
 
 STALLED_AFTER: Final = 30.0
-"""Seconds that a connection may stop in the middle of a request, or leave its answers unread."""
+"""Seconds that a connection may stop in the middle of a request, leave its answers unread, or say nothing at first."""
+
+MOST_TURNED_AWAY: Final = 64
+"""Connections that wait to be told why they are not let in; more are closed at once, because nothing counts them."""
 
 _WRITE_HIGH: Final = 256 * 1024
 _LINE_STARTS: Final = frozenset(b"{[ \t\r\n")
@@ -37,7 +42,15 @@ _LINE_STARTS: Final = frozenset(b"{[ \t\r\n")
 class Entrance:
     """One listening socket: what is known there, and who has come in."""
 
-    def __init__(self, name: str, running: Running, verbs: Mapping[str, Verb], *, owners: frozenset[int] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        running: Running,
+        verbs: Mapping[str, Verb],
+        *,
+        owners: frozenset[int] | None = None,
+        stalled_after: float = STALLED_AFTER,
+    ) -> None:
         """
         Make the entrance of one socket.
 
@@ -46,11 +59,14 @@ class Entrance:
             running: what answers.
             verbs: what may be asked here.
             owners: the only uids that are let in, or None for all that the socket's mode lets connect.
+            stalled_after: seconds; see ``STALLED_AFTER``.
 
         """
         self.name = name
         self.running = running
         self.verbs = verbs
+        self.stalled_after = stalled_after
+        self.turned_away = 0
         self._owners = owners
         self._doors: set[Door] = set()
         self._uids: dict[int, int] = {}
@@ -94,7 +110,7 @@ class Entrance:
 
     async def http(self) -> "HttpDialect":
         """Return the HTTP dialect, loaded once, off the loop."""
-        if self._http is None:
+        if self._http is None or (self._http.done() and self._http.exception() is not None):
             self._http = asyncio.create_task(self._load_http())
         return await asyncio.shield(self._http)
 
@@ -112,8 +128,8 @@ class Entrance:
         for door in tuple(self._doors):
             door.abort()
         if self._http is not None:
-            dialect = await self._http
-            await dialect.close()
+            with contextlib.suppress(Exception):  # it could not be loaded, and who asked for it was told
+                await (await self._http).close()
 
 
 class Door(asyncio.Protocol):
@@ -154,6 +170,9 @@ class Door(asyncio.Protocol):
         self._refusal = error
         if peer is not None:
             peer.close()
+        self._entrance.turned_away += 1
+        if self._entrance.turned_away > MOST_TURNED_AWAY:
+            self._transport.abort()
         # The answer waits for the first byte, which says in which dialect; a silent one is closed soon.
         asyncio.get_running_loop().call_later(1.0, self._transport.close)
 
@@ -187,7 +206,12 @@ class Door(asyncio.Protocol):
             self._transport.close()
 
     async def _speak_http(self) -> None:
-        dialect = await self._entrance.http()
+        try:
+            dialect = await self._entrance.http()
+        except Exception as error:  # noqa: BLE001 -- whatever keeps it from loading, the client must not wait for ever
+            self._transport.write(_http_refusal(unexpected(error, "the HTTP dialect")))
+            self._transport.close()
+            return
         if self._transport.is_closing() or self._caller is None:
             return
         self._http = dialect.connection(self._caller, self._transport)
@@ -224,7 +248,9 @@ class Door(asyncio.Protocol):
             since = self._lines.partial_since
         if since is None and self._http is not None:
             since = self._http.waiting_since
-        if since is not None and now - since > STALLED_AFTER:
+        if self._lines is None and self._http is None:
+            since = self._since
+        if since is not None and now - since > self._entrance.stalled_after:
             self._transport.abort()
 
     def abort(self) -> None:
@@ -235,6 +261,8 @@ class Door(asyncio.Protocol):
         """Let go of everything that belongs to the connection."""
         if self._http is not None:
             self._http.connection_lost(exc)
+        if self._refusal is not None:
+            self._entrance.turned_away -= 1
         if self._peer is not None:
             self._entrance.left(self, self._peer)
         if self._caller is not None:
