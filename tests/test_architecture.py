@@ -38,10 +38,10 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "broker.api.messages": frozenset({"backends.base"}),
         "broker.exec": frozenset({"broker.launch"}),
         "broker.launch": frozenset({"broker.launch"}),
-        "broker.client": frozenset({"broker", "broker.errors", "broker.paths", "broker.api.messages"}),
+        "broker.client": frozenset({"broker", "broker.errors", "broker.launch", "broker.paths", "broker.api.messages"}),
         "broker.cli": frozenset(
             "broker broker.cli broker.client broker.config broker.core broker.errors broker.paths broker.setup "
-            "broker.api.messages backends.base".split(),
+            "broker.launch broker.api.messages backends.base backends.registry".split(),
         ),
         "backends": frozenset({"backends"}),
     }
@@ -53,7 +53,7 @@ The longest name that fits counts. A room that does not stand here is part of th
 shell: it may import what it likes but ``cli`` and ``client``, and never in a circle.
 """
 
-LAZILY: Final = frozenset({("broker.cli.serve", "broker.daemon")})
+LAZILY: Final = frozenset({("broker.cli.serve", "broker.daemon"), ("broker.cli.demo", "broker.demo")})
 """Who may import what it otherwise may not, inside of a function: the daemon's rooms are loaded by `serve` alone."""
 
 LIBRARIES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(

@@ -142,18 +142,23 @@ def _nobody(where: Where, troubles: dict[str, OSError]) -> CannotStartError:
 
 
 class Wire:
-    """One connection that carries lines, each by a deadline (a time of the monotonic clock)."""
+    """
+    One connection that carries lines, each by a deadline (a time of the monotonic clock).
+
+    Attributes:
+        path: the socket that it leads to.
+        heard: whether the other side has said anything.
+        ended: whether the other side has closed it.
+
+    """
 
     def __init__(self, connection: _socket.socket, path: str) -> None:
         """Carry lines over ``connection``, which leads to ``path``."""
         self.path = path
         self.heard = False
+        self.ended = False
         self._connection = connection
         self._rest = b""
-
-    def fileno(self) -> int:
-        """Return the descriptor, for who waits for more than this."""
-        return self._connection.fileno()
 
     def send(self, line: str, until: float) -> None:
         """Send one line."""
@@ -198,5 +203,6 @@ class Wire:
         return CannotStartError(f"the broker at {self.path} {said}", code="unavailable", hint=RESTART)
 
     def _gone(self) -> CannotStartError:
+        self.ended = True
         message = f"the broker at {self.path} closed the connection without an answer"
         return CannotStartError(message, code="unavailable", hint=RESTART)

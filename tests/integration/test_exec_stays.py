@@ -40,7 +40,7 @@ DISCOVER = (
 
 def denied(_: dict[str, Any]) -> None:
     """Refuse."""
-    raise Refuse("denied", message="not allowed", hint="mcp-broker explain github")
+    raise Refuse(code="denied", message="not allowed", hint="mcp-broker explain github")
 
 
 @pytest.fixture

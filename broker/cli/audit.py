@@ -1,0 +1,203 @@
+"""
+``audit``: whether the log is still what was written, and what stands in it.
+
+This module refuses to change the log, and to need the broker that wrote it: a
+copy in a directory is read and judged in the same way.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from broker.cli import moments, options, show
+from broker.cli.audit_log import AskedLog, DirectoryLog, Log, follow, lines, newest
+from broker.cli.moments import Moment
+from broker.cli.show import Cell
+from broker.client import Where
+from broker.core import selection, verification
+from broker.core.chain import CURRENT
+from broker.core.findings import Report
+from broker.core.selection import Filters
+from broker.errors import MEANINGS, UnavailableError
+
+Body = TypeVar("Body", bound=Callable[..., Any])
+
+_KNOWN: Final = frozenset({"seq", "prev", "time", "event"})
+_BRIEF: Final = ("server", "secret", "uid", "pid", "unit", "accessor", "version", "code", "rule", "reason")
+
+from_directory = click.option(
+    "--path", type=click.Path(path_type=Path), metavar="DIR", help="Read the log in DIR instead, such as a copy."
+)
+
+
+@click.group()
+def audit() -> None:
+    """Verify and read the audit log. A value is never in it."""
+
+
+@contextmanager
+def _log(where: Where, path: Path | None) -> Iterator[Log]:
+    """Give the log that is meant: a directory's, the broker's, or that of a broker of one's own that does not run."""
+    if path is not None:
+        yield DirectoryLog(path)
+        return
+    try:
+        client = options.admin(where)
+    except UnavailableError:
+        if where[0] in {"--system", "--socket"}:
+            raise
+        own = options.places(where).audit
+        if not (own / CURRENT).exists():
+            raise
+        yield DirectoryLog(own)
+        return
+    with client:
+        yield AskedLog(client)
+
+
+@audit.command()
+@click.option("--partial", is_flag=True, help="Earlier segments are kept elsewhere, so their absence is no finding.")
+@from_directory
+@options.as_json
+@options.which_broker
+def verify(*, where: Where, path: Path | None, partial: bool, as_json: bool) -> int:
+    """
+    Verify the chain: that no record was changed, taken out, put in or moved.
+
+    The first bad line is named, and the status is 5. What the broker itself
+    declared, such as a line that a crash tore, is a notice and no failure.
+    """
+    with _log(where, path) as log:
+        report = _verified(log, partial=partial)
+    if as_json:
+        show.as_json(_as_fields(report))
+    else:
+        _print(report)
+    return 0 if report.intact else MEANINGS["integrity"].exit
+
+
+def _verified(log: Log, *, partial: bool) -> Report:
+    """Judge a log. One that is written to may get a new segment between two pages, so it is given another look."""
+    report = verification.verify(lines(log), partial=partial)
+    if not report.intact and isinstance(log, AskedLog):
+        time.sleep(0.5)
+        report = verification.verify(lines(log), partial=partial)
+    return report
+
+
+def _as_fields(report: Report) -> dict[str, object]:
+    return {
+        "intact": report.intact,
+        "records": report.records,
+        "first": None if report.first is None else report.first.time,
+        "last": None if report.last is None else report.last.time,
+        "head": None if report.head is None else {"seq": report.head.seq, "sha256": report.head.digest},
+        "findings": [
+            {"kind": each.kind, "where": each.where, "alarm": each.alarm, "text": each.text} for each in report.findings
+        ],
+        "more": report.more,
+    }
+
+
+def _print(report: Report) -> None:
+    for each in report.findings:
+        show.line(
+            Cell("broken" if each.alarm else "notice", "bold red" if each.alarm else "yellow"),
+            f"  {each.where}: {each.text}",
+        )
+    if report.more:
+        show.line(f"        and {report.more} more")
+    span = f", {report.first.time} to {report.last.time}" if report.first and report.last else ""
+    if report.intact:
+        show.line(Cell("intact", "bold green"), f"  {report.records} records{span}")
+    else:
+        show.line(Cell("not intact", "bold red"), f"  {report.records} records{span}")
+    if report.head is not None:
+        # To be compared with one that was kept elsewhere: what is cut off at the end shows in no other way.
+        show.line(Cell("head", "dim"), f"    {report.head.seq} {report.head.digest}")
+
+
+def _filters(body: Body) -> Body:
+    """Give a command the options that choose records."""
+    for option in (
+        click.option("--refused", is_flag=True, default=None, help="Refusals alone."),
+        click.option(
+            "--event", metavar="EVENT", help="Of this kind, such as credential/issued, or lease for all of them."
+        ),
+        click.option("--unit", metavar="UNIT", help="Of processes of this systemd unit."),
+        click.option("--uid", type=click.IntRange(min=0), metavar="UID", help="Of this user's processes."),
+        click.option("--secret", metavar="NAME", help="About this secret."),
+        click.option("--server", metavar="NAME", help="About this server."),
+        click.option("--until", type=Moment(), help="Before then: a time, or how long ago."),
+        click.option("--since", type=Moment(), help="From then on: a time, or how long ago, as in 2h."),
+    ):
+        body = option(body)
+    return body
+
+
+@audit.command("show")
+@_filters
+@from_directory
+@options.as_json
+@options.which_broker
+def show_(*, where: Where, path: Path | None, as_json: bool, **chosen: Any) -> None:  # noqa: ANN401 - the filters
+    """
+    Print the records that all the filters let through, oldest first.
+
+        mcp-broker audit show --since 2h --refused
+        mcp-broker audit show --secret github --json | jq .accessor
+    """
+    filters = Filters(**chosen)
+    with _log(where, path) as log:
+        for _, each in lines(log):
+            for text in each:
+                _print_record(text, filters, as_json=as_json)
+
+
+@audit.command()
+@click.option("-n", "--lines", "count", type=click.IntRange(min=0), default=10, help="How many.  [default: 10]")
+@click.option("-f", "--follow", "follows", is_flag=True, help="Go on with each new record, until interrupted.")
+@_filters
+@from_directory
+@options.as_json
+@options.which_broker
+def tail(
+    *,
+    where: Where,
+    path: Path | None,
+    count: int,
+    follows: bool,
+    as_json: bool,
+    **chosen: Any,  # noqa: ANN401 - the filters
+) -> None:
+    """Print the newest records; with --follow also those to come."""
+    filters = Filters(**chosen)
+    with _log(where, path) as log:
+        coming = follow(log) if follows else iter(())
+        for text in newest(log, count) if count else ():
+            _print_record(text, filters, as_json=as_json)
+        for text in coming:
+            _print_record(text, filters, as_json=as_json)
+
+
+def _print_record(text: bytes, filters: Filters, *, as_json: bool) -> None:
+    record = selection.parse(text.rstrip(b"\n"))
+    if record is None or not selection.matches(record, filters):
+        return
+    if as_json:
+        click.echo(text.decode("utf-8", "replace").rstrip("\n"))
+        return
+    brief = show.fields(record, _BRIEF)
+    rest = show.fields(record, [name for name in record if name not in _KNOWN and name not in _BRIEF])
+    refused = "code" in record
+    show.line(
+        Cell(moments.local(record["time"]), "dim"),
+        "  ",
+        Cell(f"{record['event']:<18}", "red" if refused else "bold"),
+        f"  {brief}",
+        Cell(f"  {rest}", "dim"),
+    )

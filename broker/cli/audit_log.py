@@ -1,0 +1,165 @@
+"""
+The audit log's lines, from a broker or from a directory, page by page.
+
+This module refuses to judge them, and to hold more than it has to show.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from broker.client import Client
+from broker.core import chain
+from broker.core.verification import split
+from broker.errors import RequestError
+
+_PAGE: Final = 262144
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One file of the log and how many bytes it has now."""
+
+    name: str
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Some bytes of a segment; ``next`` is where the following ones begin, ``end`` whether there are none for now."""
+
+    text: bytes
+    next: int
+    end: bool
+
+
+class Log(Protocol):
+    """Where the lines come from."""
+
+    def segments(self) -> list[Segment]:
+        """Return the segments, oldest first."""
+        ...
+
+    def page(self, segment: str, offset: int) -> Page:
+        """Return what stands in a segment from ``offset`` on. Raises ``RequestError`` where there is none."""
+        ...
+
+
+class AskedLog:
+    """The log of a running broker."""
+
+    def __init__(self, client: Client) -> None:
+        """Ask over ``client``, which is an admin's."""
+        self._client = client
+
+    def segments(self) -> list[Segment]:
+        """Return the segments, oldest first."""
+        found = self._client.call("audit/segments")["segments"]
+        return [Segment(name=each["name"], length=each["bytes"]) for each in found]
+
+    def page(self, segment: str, offset: int) -> Page:
+        """Return what stands in a segment from ``offset`` on."""
+        found = self._client.call("audit/read", segment=segment, offset=offset, limit=_PAGE)
+        return Page(text=found["text"].encode(), next=found["next"], end=found["end"])
+
+
+class DirectoryLog:
+    """The log in a directory: a copy, or that of a broker that does not run."""
+
+    def __init__(self, directory: Path) -> None:
+        """
+        Read in ``directory``.
+
+        Raises:
+            RequestError: it cannot be read, or holds no log.
+
+        """
+        self._directory = directory
+        if not self.segments():
+            message = f"{directory} holds no audit log: there is no {chain.CURRENT} in it"
+            raise RequestError(message, hint="mcp-broker audit verify --path DIR")
+
+    def segments(self) -> list[Segment]:
+        """Return the segments, oldest first."""
+        try:
+            names = chain.in_order(path.name for path in self._directory.iterdir())
+            return [Segment(name=name, length=(self._directory / name).stat().st_size) for name in names]
+        except OSError as error:
+            raise _unreadable(self._directory, error) from None
+
+    def page(self, segment: str, offset: int) -> Page:
+        """Return what stands in a segment from ``offset`` on."""
+        try:
+            with (self._directory / segment).open("rb") as file:
+                file.seek(offset)
+                text = file.read(_PAGE)
+        except OSError as error:
+            raise _unreadable(self._directory / segment, error) from None
+        return Page(text=text, next=offset + len(text), end=len(text) < _PAGE)
+
+
+def _unreadable(path: Path, error: OSError) -> RequestError:
+    return RequestError(f"{path}: {(error.strerror or 'cannot be read').lower()}", hint=f"ls -ld {path}")
+
+
+def lines(log: Log) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """Yield name and lines, with their newlines, of each segment, oldest first."""
+    for segment in log.segments():
+        yield segment.name, split(_pieces(log, segment.name))
+
+
+def newest(log: Log, count: int) -> list[bytes]:
+    """Return the last ``count`` lines that stand in the log now."""
+    found: list[bytes] = []
+    for segment in reversed(log.segments()):
+        if len(found) < count:
+            found = [*_end_of(log, segment, count - len(found)), *found]
+    return found
+
+
+def _end_of(log: Log, segment: Segment, count: int) -> list[bytes]:
+    """Return the last ``count`` lines of a segment, reading from its end as far as that takes."""
+    window = _PAGE
+    while True:
+        start = max(0, segment.length - window)
+        # What begins in the middle of a segment begins in the middle of a line.
+        found = list(split(_pieces(log, segment.name, start)))[1 if start else 0 :]
+        if len(found) >= count or not start:
+            return found[-count:]
+        window *= 8
+
+
+def _pieces(log: Log, segment: str, offset: int = 0) -> Iterator[bytes]:
+    while True:
+        page = log.page(segment, offset)
+        yield page.text
+        if page.end or page.next == offset:
+            return
+        offset = page.next
+
+
+def follow(log: Log, *, pause: Callable[[], None] = lambda: time.sleep(0.5)) -> Iterator[bytes]:
+    """Yield each line that is written from now on, also in segments that begin meanwhile, for ever."""
+    known = log.segments()
+    offset = known[-1].length if known and known[-1].name == chain.CURRENT else 0
+    rest = b""
+    while True:
+        try:
+            page = log.page(chain.CURRENT, offset)
+        except RequestError:
+            page = Page(text=b"", next=offset, end=True)  # it has just been given its number, or is broken
+        now = log.segments()
+        if len(now) > len(known):
+            # What was the current segment has a number now, and the page may be of the one after it.
+            for segment in now[max(0, len(known) - 1) : -1]:
+                yield from split(iter([rest, *_pieces(log, segment.name, offset)]))
+                offset, rest = 0, b""
+            known = now
+            continue
+        *whole, rest = (rest + page.text).split(b"\n")
+        yield from (text + b"\n" for text in whole)
+        offset = page.next
+        if page.end:
+            pause()

@@ -1,0 +1,65 @@
+"""
+``serve``, ``stop`` and ``reload``: the daemon, from outside.
+
+This module refuses to load the daemon's rooms for anything but ``serve``.
+"""
+
+from typing import Final
+
+import click
+
+from broker.cli import options, show
+from broker.client import Where
+from broker.errors import UnavailableError
+
+_END_WITHIN: Final = 20.0
+"""Seconds that a broker has to end, revocations included."""
+
+
+@click.command()
+@options.which_broker
+def serve(*, where: Where) -> int:
+    """
+    Run the broker until it is told to stop.
+
+    Without an option it is your own, which listens below /run/user or in
+    ~/.local/state/mcp-broker/run; with --system the one of this host.
+    """
+    places = options.places(where)
+    from broker.daemon import serve as run  # noqa: PLC0415 - the daemon's rooms are loaded for it alone
+
+    return run(places)
+
+
+@click.command()
+@click.option("--revoke", is_flag=True, help="Revoke everything that is out first.")
+@options.which_broker
+def stop(*, where: Where, revoke: bool) -> None:
+    """
+    Stop the broker.
+
+    No session ends by that: what is out stays out, and a broker that is started
+    again finds the processes that still hold it. --revoke takes it back.
+    """
+    with options.admin(where) as client:
+        client.call("stop", revoke=revoke)
+        if not client.wait_for_end(_END_WITHIN):
+            message = f"the broker was told to stop and still runs after {_END_WITHIN:.0f} seconds"
+            raise UnavailableError(message, hint=f"mcp-broker status{options.again(where)}")
+    show.line("the broker has stopped" + (", and what was out is revoked" if revoke else ""))
+
+
+@click.command()
+@options.as_json
+@options.which_broker
+def reload(*, where: Where, as_json: bool) -> None:
+    """Read the config again: all of it is put in force, or nothing and you see why."""
+    with options.admin(where) as client:
+        found = client.call("reload")
+    if as_json:
+        show.as_json(found)
+        return
+    for change in found["changed"]:
+        show.line(change)
+    if not found["changed"]:
+        show.line("nothing has changed")
