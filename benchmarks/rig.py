@@ -45,7 +45,9 @@ class Rig:
     def serving(self) -> Iterator[tuple[int, float]]:
         """Run the daemon; give its pid and the seconds until it answered."""
         begin = time.perf_counter()
-        with ended(subprocess.Popen([*MCP_BROKER, "serve", "--dir", str(self.directory)], stderr=subprocess.DEVNULL)) as daemon:
+        with ended(
+            subprocess.Popen([*MCP_BROKER, "serve", "--dir", str(self.directory)], stderr=subprocess.DEVNULL)
+        ) as daemon:
             until_answer(self.broker)
             yield daemon.pid, time.perf_counter() - begin
 
@@ -116,7 +118,9 @@ def load(path: Path, request: str, mark: str, *, connections: int, seconds: floa
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(job, file)
         file.flush()
-        done = subprocess.run([sys.executable, "-m", "benchmarks.load", file.name], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.load", file.name], capture_output=True, text=True, check=False
+        )
     if done.returncode:
         raise SystemExit(done.stderr)
     figures: dict[str, float] = json.loads(done.stdout)

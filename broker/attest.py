@@ -339,17 +339,16 @@ def ancestor(peer: Peer, pid: int) -> Anchor:
         message = f"process {pid} has ended"
         raise RequestError(message, hint=hint) from None
     try:
-        process = Process(boot=child.boot, pid=pid, start=start_time(pid), uid=child.uid)
+        start = start_time(pid)
         # Looked at again with the pidfd open: now it is certain which process the pid means.
         trusted = pid in _ancestors(child.pid) and uids_of(pid) == {child.uid}
     except (OSError, ValueError):
-        trusted = False
-    anchor = Anchor(process, pidfd) if trusted else None
-    if anchor is None:
+        start, trusted = 0, False
+    if not trusted:
         os.close(pidfd)
         message = f"process {pid} is not the caller's own"
         raise RequestError(message, hint=hint)
-    return anchor
+    return Anchor(Process(boot=child.boot, pid=pid, start=start, uid=child.uid), pidfd)
 
 
 def _ancestors(pid: int) -> frozenset[int]:

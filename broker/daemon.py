@@ -269,7 +269,7 @@ class Daemon:
             for line in self.reload():
                 _log.info("config: %s", line)
         except BrokerError as error:
-            _log.error("the config stays as it was: %s", error)  # noqa: TRY400 -- for a person, without a traceback
+            _log.error("the config stays as it was: %s", error)
         self._notifier.tell("READY=1")
 
     def _look_at_config(self, _: float) -> None:

@@ -60,14 +60,14 @@ class Scheduler:
         try:
             wanted = running.endings.due(now)
         except Exception as error:  # noqa: BLE001 -- the next tick must come
-            _log.error("what is due could not be done: %s", type(error).__name__)  # noqa: TRY400 -- no text
+            _log.error("what is due could not be done: %s", type(error).__name__)
         return wanted
 
     def _safely(self, part: Callable[[float], None], now: float) -> None:
         try:
             part(now)
         except Exception as error:  # noqa: BLE001 -- see _tick
-            _log.error("%s failed: %s", getattr(part, "__qualname__", "a part"), type(error).__name__)  # noqa: TRY400
+            _log.error("%s failed: %s", getattr(part, "__qualname__", "a part"), type(error).__name__)
 
     async def _renew(self, lease: Lease) -> None:
         """Renew a lease whose process lives, as long as the config still grants it."""
@@ -83,5 +83,3 @@ class Scheduler:
                 self._running.endings.tell(lease, "expiring")
             else:
                 self._running.audit.note("lease/renewed", **what(renewed))
-
-

@@ -41,7 +41,9 @@ def listening(places: Places, passed: Mapping[str, int]) -> tuple[socket.socket,
     system = places.mode == "system"
     if "broker" not in passed or "admin" not in passed:
         prepare(places.run, mode=0o755 if system else 0o700)
-    workload = _passed(passed["broker"]) if "broker" in passed else _bound(places.broker_socket, 0o666 if system else 0o600)
+    workload = (
+        _passed(passed["broker"]) if "broker" in passed else _bound(places.broker_socket, 0o666 if system else 0o600)
+    )
     admin = _passed(passed["admin"]) if "admin" in passed else _bound(places.admin_socket, 0o600)
     if system and "admin" not in passed:
         _give_to_admins(places.admin_socket)
@@ -69,8 +71,8 @@ def remove(places: Places, passed: Mapping[str, int]) -> None:
 
 def _passed(descriptor: int) -> socket.socket:
     sock = socket.socket(fileno=descriptor)
-    sock.setblocking(False)
-    os.set_inheritable(descriptor, False)  # noqa: FBT003 -- its only form
+    sock.setblocking(False)  # noqa: FBT003 -- its only form
+    sock.set_inheritable(False)
     if sock.family != socket.AF_UNIX:
         message = "systemd passed a socket that is not a Unix socket"
         raise ConfigError(message, hint="the broker listens on Unix sockets only")

@@ -39,8 +39,7 @@ class Notifier:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-                sock.setblocking(False)
+                sock.setblocking(False)  # noqa: FBT003 -- its only form
                 sock.sendto("\n".join(lines).encode(), self._address)
         except OSError:
             return
-

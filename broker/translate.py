@@ -17,7 +17,9 @@ from broker.errors import (
 )
 
 
-def translated(error: base.BackendError | TimeoutError, *, secret: SecretConfig | None = None) -> BrokerError:
+def translated(  # noqa: PLR0911 -- one return for each error there is
+    error: base.BackendError | TimeoutError, *, secret: SecretConfig | None = None
+) -> BrokerError:
     """
     Return the broker's error for a backend's.
 

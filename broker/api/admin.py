@@ -14,14 +14,14 @@ from backends.base import BackendError, KeyedBackend, Secret, Version, WritableB
 from broker.api import messages as m
 from broker.api.times import utc
 from broker.api.workload import Caller, row
-from broker.attest import AttestationError, process_now
+from broker.attest import process_now
 from broker.audit_pages import listed, page
 from broker.config import SecretConfig
 from broker.core import chain
 from broker.core.leases import LeaseTable
 from broker.core.model import Lease, Workload
 from broker.core.policy import Allowed, Ask, decide
-from broker.errors import LeaseNotFoundError, RequestError
+from broker.errors import AttestationError, LeaseNotFoundError, RequestError
 from broker.running import Running
 from broker.service import who
 from broker.translate import translated
@@ -226,7 +226,9 @@ async def secret_set(running: Running, caller: Caller, params: m.SecretSet) -> m
     secret, backend = _writable(running, params.name, params.backend)
     values = {field: Secret(value) for field, value in params.values.items()}
     version = await _asked(backend.put(secret.path, values))
-    await running.audit.record("secret/set", **who(caller.peer), secret=params.name, backend=backend.name, version=version)
+    await running.audit.record(
+        "secret/set", **who(caller.peer), secret=params.name, backend=backend.name, version=version
+    )
     for lease in _chosen(running.leases, secret=params.name):
         running.endings.tell(lease, "rotated")
     return m.SecretStored(secret=params.name, backend=backend.name, version=version)
@@ -288,15 +290,15 @@ async def explain(running: Running, caller: Caller, params: m.Explain) -> m.Expl
     holds = workload.selectors
     decision = decide(running.service.policy, holds, ask)
     rule = running.service.policy.servers.get(ask.server or "")
-    allowed = isinstance(decision, Allowed)
+    hint: str | None = None
+    name: str | None
     if isinstance(decision, Allowed):
-        rule = decision.rule
-        hint, wants, name = None, rule.selectors, rule.name
+        wants, name = decision.rule.selectors, decision.rule.name
     else:
         hint, name = decision.hint, decision.rule
         wants = decision.wants or (frozenset() if rule is None else rule.selectors)
     return m.Explained(
-        allowed=allowed,
+        allowed=isinstance(decision, Allowed),
         reason=decision.reason,
         rule=name,
         hint=hint,
@@ -316,7 +318,9 @@ def _question(running: Running, caller: Caller, params: m.Explain) -> tuple[Work
     ask = Ask(server=params.server, secret=params.secret)
     if params.last:
         latest = running.refusals.latest()
-        chosen = [each for each in latest if ask == Ask() or (each.ask.server, each.ask.secret) == (ask.server, ask.secret)]
+        chosen = [
+            each for each in latest if ask == Ask() or (each.ask.server, each.ask.secret) == (ask.server, ask.secret)
+        ]
         if not chosen:
             message = "nothing was refused in the last day"
             raise RequestError(message, hint="mcp-broker status")

@@ -74,4 +74,6 @@ def unexpected(error: Exception, verb: str) -> BrokerError:
         place = place.tb_next
     where = "?" if place is None else f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}"
     _log.error("%s failed unexpectedly: %s at %s", verb, type(error).__name__, where)
-    return BrokerError("the broker failed unexpectedly", hint="its log says where: journalctl, or the terminal of serve")
+    return BrokerError(
+        "the broker failed unexpectedly", hint="its log says where: journalctl, or the terminal of serve"
+    )

@@ -162,7 +162,7 @@ class Door(asyncio.Protocol):
         except BrokerError as error:
             self._turn_away(peer, error)
         except Exception as error:  # noqa: BLE001 -- see above
-            _log.error("a connection could not be attested: %s", type(error).__name__)  # noqa: TRY400 -- no text
+            _log.error("a connection could not be attested: %s", type(error).__name__)  # no text: it may hold anything
             self._turn_away(peer, AttestationError("the kernel does not say who connected"))
 
     def _turn_away(self, peer: Peer | None, error: BrokerError) -> None:

@@ -154,7 +154,9 @@ class Lines:
             return
         verb = self._verbs.get(request.method)
         if verb is None:
-            self._refuse(request.id, RequestError("unknown method", hint=f"known: {', '.join(self._verbs)}"), code=-32601)
+            self._refuse(
+                request.id, RequestError("unknown method", hint=f"known: {', '.join(self._verbs)}"), code=-32601
+            )
             return
         task = started(self._answer(verb, request.id, request.params), self._loop)
         if not task.done():
@@ -220,5 +222,3 @@ def _unreadable(line: bytes, error: Exception) -> RequestError:
 def refusal(error: BrokerError) -> bytes:
     """Return the line that refuses a connection as a whole."""
     return encode(Refusal(None, fault(error))) + b"\n"
-
-

@@ -72,21 +72,35 @@ _TABLE: Final = (
     _verb("lease/watch", m.Nothing, m.Watching, workload.lease_watch, "GET /v1/leases/watch"),
     _verb("status", m.Nothing, m.Status, admin.status, "GET /v1/admin/status", admin=True),
     _verb("lease/list", m.LeaseList, m.Leases, admin.lease_list, "GET /v1/admin/leases", admin=True),
-    _verb("lease/revoke", m.LeaseRevoke, m.Revoked, admin.lease_revoke, "DELETE /v1/admin/leases/{accessor}", admin=True),
+    _verb(
+        "lease/revoke", m.LeaseRevoke, m.Revoked, admin.lease_revoke, "DELETE /v1/admin/leases/{accessor}", admin=True
+    ),
     _verb("server/list", m.Nothing, m.Servers, admin.server_list, "GET /v1/admin/servers", admin=True),
     _verb(
-        "server/revoke", m.ServerName, m.Revoked, admin.server_revoke, "POST /v1/admin/servers/{server}/revoke", admin=True
+        "server/revoke",
+        m.ServerName,
+        m.Revoked,
+        admin.server_revoke,
+        "POST /v1/admin/servers/{server}/revoke",
+        admin=True,
     ),
     _verb("secret/list", m.Nothing, m.Secrets, admin.secret_list, "GET /v1/admin/secrets", admin=True),
     _verb("secret/set", m.SecretSet, m.SecretStored, admin.secret_set, "PUT /v1/admin/secrets/{name}", admin=True),
     _verb("secret/rm", m.SecretName, m.Done, admin.secret_rm, "DELETE /v1/admin/secrets/{name}", admin=True),
     _verb(
-        "secret/versions", m.SecretName, m.Versions, admin.secret_versions, "GET /v1/admin/secrets/{name}/versions", admin=True
+        "secret/versions",
+        m.SecretName,
+        m.Versions,
+        admin.secret_versions,
+        "GET /v1/admin/secrets/{name}/versions",
+        admin=True,
     ),
     _verb("explain", m.Explain, m.Explained, admin.explain, "GET /v1/admin/explain", admin=True),
     _verb("reload", m.Nothing, m.Reloaded, admin.reload, "POST /v1/admin/reload", admin=True),
     _verb("audit/segments", m.Nothing, m.Segments, admin.audit_segments, "GET /v1/admin/audit/segments", admin=True),
-    _verb("audit/read", m.AuditRead, m.AuditText, admin.audit_read, "GET /v1/admin/audit/segments/{segment}", admin=True),
+    _verb(
+        "audit/read", m.AuditRead, m.AuditText, admin.audit_read, "GET /v1/admin/audit/segments/{segment}", admin=True
+    ),
     _verb("key/rotate", m.KeyRotate, m.KeyRotated, admin.key_rotate, "POST /v1/admin/key/rotate", admin=True),
     _verb("stop", m.Stop, m.Done, admin.stop, "POST /v1/admin/stop", admin=True),
 )

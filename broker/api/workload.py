@@ -160,7 +160,8 @@ def _duration(given: m.Duration | None) -> float | None:
     try:
         length = seconds(given)
     except ValueError as error:
-        raise RequestError(f'"ttl": {error}', hint='for example "10m", or seconds') from None
+        message = f'"ttl": {error}'
+        raise RequestError(message, hint='for example "10m", or seconds') from None
     if length <= 0:
         message = '"ttl" must be more than 0'
         raise RequestError(message, hint='for example "10m", or seconds')
