@@ -5,9 +5,9 @@ This module refuses to show what stands in variables, commands and options: it
 says that they changed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 from broker.config import duration
 from broker.config.model import BackendConfig, Config, SecretConfig, ServerConfig
@@ -15,38 +15,36 @@ from broker.config.plaintext import shown
 from broker.config.problems import dotted
 from broker.core.model import Limits
 
+T = TypeVar("T")
+
 
 def changes(old: Config, new: Config) -> list[str]:
     """Return one line for everything that is not as it was; none where only lines and files moved."""
     return [
         *_words("autostart:", _flag(old.autostart), _flag(new.autostart)),
         *_limits(old.limits, new.limits),
-        *_section("backend", old.backends, new.backends),
-        *_section("secret", old.secrets, new.secrets),
-        *_section("server", old.servers, new.servers),
+        *_section("backend", old.backends, new.backends, _backend),
+        *_section("secret", old.secrets, new.secrets, _secret),
+        *_section("server", old.servers, new.servers, _server),
     ]
 
 
-def _section(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+def _section(
+    kind: str, old: Mapping[str, T], new: Mapping[str, T], differences: Callable[[T, T], Iterable[str]]
+) -> Iterator[str]:
     for name in sorted(old.keys() | new.keys()):
         if name not in old:
             yield f"{kind} {name}: added"
         elif name not in new:
             yield f"{kind} {name}: removed"
         elif old[name] != new[name]:
-            for what in _inside(old[name], new[name]):
+            for what in differences(old[name], new[name]):
                 yield f"{kind} {name}: {what}"
 
 
-def _inside(old: object, new: object) -> Iterator[str]:
-    match old, new:
-        case BackendConfig(), BackendConfig():
-            yield from _words("type", old.type, new.type)
-            yield from _keys("", old.options, new.options)
-        case SecretConfig(), SecretConfig():
-            yield from _secret(old, new)
-        case ServerConfig(), ServerConfig():
-            yield from _server(old, new)
+def _backend(old: BackendConfig, new: BackendConfig) -> Iterator[str]:
+    yield from _words("type", old.type, new.type)
+    yield from _keys("", old.options, new.options)
 
 
 def _secret(old: SecretConfig, new: SecretConfig) -> Iterator[str]:

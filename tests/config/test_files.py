@@ -139,6 +139,11 @@ def test_reads_the_largest_file(tmp_path: Path) -> None:
     assert files.LARGEST == len(files.read(path, uid=UID, trusted=True))
 
 
+def test_says_why_reading_failed() -> None:
+    """A file that opens and then cannot be read is named with the system's reason."""
+    assert ("cannot be read: input/output error", None) == refusal(Path("/proc/self/mem"), trusted=False)
+
+
 @pytest.mark.parametrize("trusted", [True, False])
 def test_refuses_a_file_that_all_can_write(tmp_path: Path, *, trusted: bool) -> None:
     """A file open to everybody is refused, with the command that closes it, also when it is only checked."""
