@@ -11,6 +11,7 @@ environment, its executable, units below its user's own manager. Where the
 platform does not say who connected, it refuses rather than guesses.
 """
 
+import errno
 import os
 import select
 import socket
@@ -179,14 +180,11 @@ class Attestor:
                 raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, 4)
                 return int(struct.unpack("i", raw)[0])
             except OSError as error:
-                if error.errno not in _NOT_KNOWN:
+                # Any other error means that it has gone: falling back to its pid then would name whoever has that now.
+                if error.errno != errno.ENOPROTOOPT:
                     message = "the process that connected has ended"
                     raise AttestationError(message) from None
         return _pidfd_by_proc(pid, uid)
-
-
-_NOT_KNOWN: Final = frozenset({92, 22, 95})
-"""ENOPROTOOPT, EINVAL, EOPNOTSUPP: what kernels before 6.5 answer to ``SO_PEERPIDFD``."""
 
 
 def _pidfd_by_proc(pid: int, uid: int) -> int:
