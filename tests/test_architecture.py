@@ -36,6 +36,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
             {"broker.config", "broker.core", "broker.errors", "broker.paths", "backends.base"},
         ),
         "broker.api.messages": frozenset({"backends.base"}),
+        "broker.demo": frozenset({"broker.demo", "broker.client", "broker.errors", "broker.launch"}),
         "broker.exec": frozenset({"broker.launch"}),
         "broker.launch": frozenset({"broker.launch"}),
         "broker.client": frozenset({"broker", "broker.errors", "broker.launch", "broker.paths", "broker.api.messages"}),
@@ -66,7 +67,7 @@ LIBRARIES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "keyring": frozenset({"backends"}),
         "mcp": frozenset({"broker.demo"}),
         "msgspec": frozenset({"broker", "backends"}),
-        "rich": frozenset({"broker.cli"}),
+        "rich": frozenset({"broker.cli", "broker.demo"}),
         "uvloop": frozenset({"broker.daemon"}),
     }
 )
