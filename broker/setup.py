@@ -22,7 +22,7 @@ from backends.master_key import create_key_file, credential_key, credentials_dir
 from backends.worker import Worker
 from broker import config
 from broker.errors import ConfigError, IntegrityError
-from broker.paths import Places
+from broker.paths import Places, user
 from broker.starter import starting_config
 
 CREDENTIAL: Final = "mcp-broker-master-key"
@@ -187,6 +187,8 @@ def _credential(places: Places) -> Choice:
 def _keyring(places: Places) -> Choice:
     if places.mode == "system":
         return Choice(kind="keyring", usable=False, why="a service has no desktop, and so no keyring")
+    if places.state != user().state:
+        return Choice(kind="keyring", usable=False, why="a broker in a directory of its own keeps its key there, too")
     # 120 ms of imports, and it may ask somebody for a password.
     from backends.keyring_key import probe  # noqa: PLC0415
 

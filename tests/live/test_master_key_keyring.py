@@ -1,0 +1,82 @@
+"""The master key in a real Secret Service: gnome-keyring in a D-Bus session of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.live("keyring", commands=["dbus-run-session", "gnome-keyring-daemon"])
+
+SESSION = """
+printf %s 'the password of the keyring' | gnome-keyring-daemon --unlock --components=secrets >/dev/null || exit 99
+exec "$@"
+"""
+
+
+def session(tmp_path: Path, what: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Do something in a session with an unlocked keyring."""
+    home, runtime, store = (tmp_path / name for name in ("home", "run", "store"))
+    for directory in (home, runtime, store):
+        directory.mkdir(mode=0o700)
+    clean = {"PATH": os.environ["PATH"], "HOME": str(home), "XDG_RUNTIME_DIR": str(runtime), "PYTHONPATH": str(ROOT)}
+    script = [sys.executable, "-W", "error", "-m", "tests.live.keyring_session", what, str(store)]
+    return subprocess.run(
+        ["dbus-run-session", "--", "sh", "-c", SESSION, "sh", *script],
+        env=clean | environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def in_session(tmp_path: Path, what: str) -> str:
+    """Do something in a session with an unlocked keyring, and return what it printed."""
+    done = session(tmp_path, what)
+    # The session's own noise (limits, portals) is on stderr as well: it is shown only where something failed.
+    assert 0 == done.returncode, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_key_in_the_keyring_opens_the_store_and_rotates(tmp_path: Path) -> None:
+    """The store opens with the key that the keyring keeps, over two rotations, and one entry stays."""
+    assert "[2, 3] [None, None] True 1" == in_session(tmp_path, "round_trip")
+
+
+def test_a_locked_keyring_locks_the_store(tmp_path: Path) -> None:
+    """Where nobody can be asked for the password, the store is locked at once."""
+    assert "locked True" == in_session(tmp_path, "dismissed")
+
+
+def test_a_prompt_that_nobody_answers_hangs_nothing(tmp_path: Path) -> None:
+    """While the keyring waits for somebody, the store is locked after its deadline and says what it waits for."""
+    expected = "locked the OS keyring has not answered for 2 seconds True"
+    assert expected == in_session(tmp_path, "unanswered")
+
+
+def test_a_key_that_is_not_in_the_keyring_locks_the_store(tmp_path: Path) -> None:
+    """Without its entry the store is locked, and nothing is made in its place."""
+    assert "locked the OS keyring does not hold the key of this store" == in_session(tmp_path, "foreign")
+
+
+def test_trying_the_keyring_leaves_nothing_in_it(tmp_path: Path) -> None:
+    """What ``init`` writes to see whether the keyring works has gone afterwards."""
+    assert "SecretService Keyring 0" == in_session(tmp_path, "probed")
+
+
+def test_init_offers_the_keyring_for_the_users_own_broker_alone(tmp_path: Path) -> None:
+    """A broker in a directory of its own, a tour's or a test's, leaves the user's keyring alone."""
+    assert "[True]\n[False]" == in_session(tmp_path, "chosen")
+
+
+@pytest.mark.parametrize("name", ["null", "fail"])
+def test_a_keyring_that_keeps_nothing_is_refused_though_a_good_one_is_there(tmp_path: Path, name: str) -> None:
+    """A keyring that the environment chooses is refused where it does not encrypt, and no other one is tried."""
+    done = session(tmp_path, "probed", PYTHON_KEYRING_BACKEND=f"keyring.backends.{name}.Keyring")
+    complaint = f"keyring.backends.{name}.Keyring, is not one that is known to encrypt"
+    assert (1, True) == (done.returncode, complaint in done.stderr)
