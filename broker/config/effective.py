@@ -108,7 +108,7 @@ def _plain(value: object, name: str) -> object:
 
 def _table(path: str, rows: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of a table: its own keys first, then the tables within."""
-    tables = {name: value for name, value in rows.items() if isinstance(value, Mapping)}
+    tables = {name: value for name, value in rows.items() if isinstance(value, Mapping) and value}
     if path and len(tables) < len(rows):
         yield f"\n[{path}]"
     for name, value in rows.items():
