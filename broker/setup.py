@@ -244,6 +244,8 @@ def _directory(path: Path, *, mode: int, owner: _Owner | None = None) -> Step:
     if path.is_dir():
         return Step(path=path, created=False)
     path.mkdir(mode=mode, parents=True)
+    # The umask may have narrowed it, and the system's broker has to read its config.
+    path.chmod(mode)
     if owner is not None:
         os.chown(path, owner.uid, owner.gid)
     return Step(path=path, created=True)

@@ -199,6 +199,17 @@ def test_a_service_is_not_offered_a_keyring(tmp_path: Path) -> None:
     assert [False] == found
 
 
+def test_the_systems_config_directory_is_open_whatever_the_umask(tmp_path: Path) -> None:
+    """A careful umask of whoever runs it does not lock the broker out of its config."""
+    before = os.umask(0o077)
+    try:
+        initialise(within(tmp_path, mode="system"))
+    finally:
+        os.umask(before)
+    found = modes(tmp_path)
+    assert (0o755, 0o755, 0o700) == (found["config"], found["config/broker.d"], found["state"])
+
+
 @pytest.mark.root
 def test_the_systems_config_can_be_read_by_its_broker_and_by_nobody_else(tmp_path: Path) -> None:
     """In system mode the config is root's; where the broker's user is there, its group may read it and nobody else."""
