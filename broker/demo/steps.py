@@ -23,10 +23,20 @@ SERVERS: Final = """\
 command = {command}
 env.NOTES_TOKEN = "{{notes}}"
 
-[servers.ledger]  # the same, for somebody else
-command = {command}
-env.NOTES_TOKEN = "{{notes}}"
+[servers.ledger]
+like = "notes"  # but for somebody else
 selectors = ["uid:{stranger}"]
+"""
+
+CLIENT: Final = """\
+{{
+  "mcpServers": {{
+    "notes": {{
+      "command": {command},
+      "args": ["exec", "notes", "--dir", {where}]
+    }}
+  }}
+}}
 """
 
 BY_HAND: Final = '{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
@@ -77,9 +87,9 @@ def configure(play: Play) -> str:
 
 def connect(play: Play) -> str:
     """Say it to the client."""
-    entry = {"command": str(play.stage.program), "args": ["exec", "notes", "--dir", str(play.stage.directory)]}
+    command, where = json.dumps(str(play.stage.program)), json.dumps(str(play.stage.directory))
     play.screen.say("And this is all that the MCP client is told:")
-    play.write("client.json", json.dumps({"mcpServers": {"notes": entry}}, indent=2) + "\n", "json")
+    play.write("client.json", CLIENT.format(command=command, where=where), "json")
     play.run(f"mcp-broker lease list {HERE}")
     play.expect("there is a lease before anybody asked", not play.leases())
     return "no server runs yet, and nothing is out"
@@ -125,7 +135,7 @@ def look_for_it(play: Play) -> str:
     environments = play.run(f"{pattern} -lsFf - /proc/[0-9]*/environ; true")
     expected = f"/proc/{play.server}/environ"
     play.expect("the token is in another environment", environments.output.split() == [expected])
-    return "in one place only: the environment of the server that it is for"
+    return "in one place only: the environment of the server that it is for (programs of your own uid can read it there)"
 
 
 def ask_for_another(play: Play) -> str:

@@ -8,11 +8,17 @@ touch the terminal that the tour itself has.
 import fcntl
 import os
 import pty
+import select
 import struct
 import subprocess
 import termios
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
+
+PATIENCE: Final = 20.0
+"""Seconds for one command."""
 
 
 def transcript(
@@ -27,10 +33,14 @@ def transcript(
     finally:
         os.close(theirs)
     with child, open(ours, "rb", buffering=0) as output:  # noqa: PTH123 - a descriptor
-        if child.stdin is not None:
-            child.stdin.write(given.encode())
-            child.stdin.close()
-        printed = b"".join(pieces(output.fileno()))
+        try:
+            if child.stdin is not None:
+                child.stdin.write(given.encode())
+                child.stdin.close()
+            printed = b"".join(pieces(output.fileno()))
+        except BaseException:
+            child.kill()
+            raise
     return child.returncode, printed.decode(errors="replace").replace("\r\n", "\n")
 
 
@@ -42,8 +52,15 @@ def terminal(width: int) -> tuple[int, int]:
 
 
 def pieces(descriptor: int) -> Iterator[bytes]:
-    """Yield what is written to the other end until nobody holds it."""
-    while True:
+    """
+    Yield what is written to the other end until nobody holds it.
+
+    Raises:
+        TimeoutError: somebody holds it for too long.
+
+    """
+    until = time.monotonic() + PATIENCE
+    while select.select([descriptor], [], [], max(0.0, until - time.monotonic()))[0]:
         try:
             piece = os.read(descriptor, 65536)
         except OSError:
@@ -51,3 +68,5 @@ def pieces(descriptor: int) -> Iterator[bytes]:
         if not piece:
             return
         yield piece
+    message = f"a command did not end within {PATIENCE:.0f} seconds"
+    raise TimeoutError(message)
