@@ -85,7 +85,7 @@ class Peer:
         self.workload = workload
         self.anchor = anchor
         self.selectors = workload.selectors
-        self.recorded: dict[str, tuple[Lease, Facts]] = {}
+        self.recorded: dict[str, tuple[Lease, str | list[str], Facts]] = {}
         """What the recorder of releases remembers for this connection; it means nothing to anybody else."""
 
     def require_alive(self) -> None:
@@ -300,18 +300,26 @@ def find(process: Process, *, boot: str) -> Anchor | None:
 
     It is the same one where boot, pid, start time and uid are; the start time is
     read again after the pidfd is open, so that the hold is on what was looked at.
+
+    Raises:
+        OSError: the kernel does not say, for want of descriptors or memory. Whoever took that for an end would
+            revoke what is in use.
+
     """
     if process.boot != boot:
         return None
     try:
         pidfd = os.pidfd_open(process.pid)
-    except OSError:
+    except ProcessLookupError:
         return None
+    anchor = Anchor(process, pidfd)
     try:
         same = start_time(process.pid) == process.start and process.uid in uids_of(process.pid)
-    except (OSError, ValueError):
+    except (FileNotFoundError, ProcessLookupError, ValueError):
         same = False
-    anchor = Anchor(process, pidfd)
+    except OSError:
+        anchor.close()
+        raise
     if same and anchor.alive():
         return anchor
     anchor.close()

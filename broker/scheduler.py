@@ -24,6 +24,7 @@ TICK: Final = 1.0
 """Seconds between two looks at what is due."""
 
 RENEWALS_AT_ONCE: Final = 8
+"""Renewals under way at the same time at one backend; one that hangs holds up no other."""
 
 
 class Scheduler:
@@ -40,14 +41,19 @@ class Scheduler:
         self._running = running
         self._entrances = entrances
         self._each_tick = each_tick
-        self._renewals = asyncio.Semaphore(RENEWALS_AT_ONCE)
+        self._renewals: dict[str, asyncio.Semaphore] = {}
+        self._renewing: set[str] = set()
+        self._in_trouble: set[str] = set()
+        """Leases whose failed renewal is on record already; it is tried again often, and recorded once."""
 
     async def run(self) -> None:
         """Tick until cancelled. A part that fails is logged and does not stop the others."""
         async with asyncio.TaskGroup() as group:
             while True:
                 for lease in self._tick():
-                    group.create_task(self._renew(lease))
+                    if lease.accessor not in self._renewing:
+                        self._renewing.add(lease.accessor)
+                        group.create_task(self._renew(lease))
                 await asyncio.sleep(TICK)
 
     def _tick(self) -> list[Lease]:
@@ -59,6 +65,7 @@ class Scheduler:
             self._safely(entrance.sweep, time.monotonic())
         try:
             wanted = running.endings.due(now)
+            self._in_trouble = {each for each in self._in_trouble if running.leases.get(each) is not None}
         except Exception as error:  # noqa: BLE001 -- the next tick must come
             _log.error("what is due could not be done: %s", type(error).__name__)
         return wanted
@@ -70,16 +77,27 @@ class Scheduler:
             _log.error("%s failed: %s", getattr(part, "__qualname__", "a part"), type(error).__name__)
 
     async def _renew(self, lease: Lease) -> None:
+        try:
+            async with self._renewals.setdefault(lease.backend, asyncio.Semaphore(RENEWALS_AT_ONCE)):
+                await self._prolong(lease)
+        except Exception as error:  # noqa: BLE001 -- one lease must not end the renewal of all others
+            _log.error("a lease could not be renewed: %s", type(error).__name__)
+        finally:
+            self._renewing.discard(lease.accessor)
+
+    async def _prolong(self, lease: Lease) -> None:
         """Renew a lease whose process lives, as long as the config still grants it."""
-        rule = self._running.service.policy.servers.get(lease.server)
+        service = self._running.service
+        rule = service.policy.servers.get(lease.server)
         if rule is None or lease.secret not in rule.grants:
             return
-        async with self._renewals:
-            try:
-                ttl = min(lease.ttl, self._running.service.config.secret(lease.secret).ttl)
-                renewed = await self._running.service.prolong(lease, ttl)
-            except BrokerError as error:
+        try:
+            renewed = await service.prolong(lease, min(lease.ttl, service.config.secret(lease.secret).ttl))
+        except BrokerError as error:
+            if lease.accessor not in self._in_trouble:
+                self._in_trouble.add(lease.accessor)
                 self._running.audit.note("lease/not-renewed", **what(lease), code=error.code)
                 self._running.endings.tell(lease, "expiring")
-            else:
-                self._running.audit.note("lease/renewed", **what(renewed))
+        else:
+            self._in_trouble.discard(lease.accessor)
+            self._running.audit.note("lease/renewed", **what(renewed))

@@ -12,6 +12,7 @@ record on disk, and nothing is released to a process that has ended.
 import asyncio
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -33,6 +34,7 @@ from broker.errors import (
     OutcomeUnknownError,
     RateLimitedError,
     RequestError,
+    UnavailableError,
 )
 from broker.refusals import Refusals
 from broker.store import Store
@@ -117,7 +119,8 @@ class Service:
         self.policy = config.policy()
         self._secrets = config.known_secrets()
         self._taking: dict[tuple[Process, str], asyncio.Future[None]] = {}
-        self._fingerprints: dict[tuple[str, int], str | list[str]] = {}
+        self._promised: Counter[int] = Counter()
+        """Leases that are being made, by uid: they count, so that many requests at once do not pass the limit."""
         self._minted: dict[str, Credential] = {}
         """Values of minted credentials: a backend does not say them twice, and who asks again gets the same."""
 
@@ -126,7 +129,6 @@ class Service:
         self.config = config
         self.policy = config.policy()
         self._secrets = config.known_secrets()
-        self._fingerprints.clear()
 
     async def issue(self, peer: Peer, wanted: Wanted) -> Release:
         """
@@ -170,23 +172,35 @@ class Service:
         """Make a lease and what it is about; where there is something to revoke, each is on disk before the next."""
         secret = self._secrets[wanted.secret]
         backend = self.backends[secret.backend]
-        if backend.mints(secret.path):
-            lease = self._promise(peer, allowed, wanted, secret)
-            await self.store.intend(_intent(lease))
-            lease, credential = await self._mint(backend, secret, lease)
-            self._minted[lease.accessor] = credential
-        else:
-            held = self._held(wanted)
-            lease = held or self._promise(peer, allowed, wanted, secret)
-            credential = await self._from_backend(backend, secret, lease)
-            if held is not None:
-                return self._current(held, credential)
-            lease = _as_issued(lease, credential)
-            self.store.keep_soon([lease])
-        self.leases.add(lease)
-        if wanted.holder is not None:
-            self.endings.hold(wanted.holder)
+        held = None if backend.mints(secret.path) else self._held(wanted)
+        if held is not None:
+            return self._current(held, await self._from_backend(backend, secret, held))
+        lease = self._promise(peer, allowed, wanted, secret)
+        self._promised[lease.uid] += 1
+        try:
+            if backend.mints(secret.path):
+                await self.store.intend(_intent(lease))
+                lease, credential = await self._mint(backend, secret, lease)
+                self._minted[lease.accessor] = credential
+            else:
+                credential = await self._from_backend(backend, secret, lease)
+                lease = _as_issued(lease, credential)
+                self.store.keep_soon([lease])
+            self.leases.add(lease)
+        finally:
+            self._promised[lease.uid] -= 1
+        self._hang(lease, wanted)
         return Release(lease, credential, new=True)
+
+    def _hang(self, lease: Lease, wanted: Wanted) -> None:
+        """Hang a lease on its process; one that nobody watches would never end."""
+        try:
+            if wanted.holder is not None:
+                self.endings.hold(wanted.holder)
+        except OSError as error:
+            self.endings.end(lease, "credential/withheld", "unavailable")
+            message = f"the process cannot be watched: {error.strerror}"
+            raise UnavailableError(message, hint="raise LimitNOFILE of the broker's unit") from None
 
     async def _mint(self, backend: Backend, secret: SecretConfig, intended: Lease) -> tuple[Lease, Credential]:
         """
@@ -197,11 +211,12 @@ class Service:
         """
         try:
             credential = await self._from_backend(backend, secret, intended)
-        except OutcomeUnknownError:
-            self.endings.lost(_intent(intended))
-            raise
-        except BrokerError:
-            self.store.forget_soon([intended.accessor])
+        except BaseException as error:
+            if isinstance(error, BrokerError) and not isinstance(error, OutcomeUnknownError):
+                self.store.forget_soon([intended.accessor])
+            else:
+                # Whatever nobody expected may have happened after the mint.
+                self.endings.lost(_intent(intended))
             raise
         lease = _as_issued(intended, credential)
         try:
@@ -214,10 +229,7 @@ class Service:
     def _held(self, wanted: Wanted) -> Lease | None:
         """Return the lease that the process already holds, unless it wants another."""
         process = None if wanted.holder is None else wanted.holder.process
-        held = None if wanted.fresh else self.leases.find(process, wanted.secret)
-        if held is not None and held.barred:
-            self._deny_barred(held)
-        return held
+        return None if wanted.fresh else self.leases.find(process, wanted.secret)
 
     def _again(self, wanted: Wanted) -> Release | None:
         """Return what the process holds already, where the values are at hand."""
@@ -237,7 +249,8 @@ class Service:
         due = renewal_at(held) <= now
         if due or credential.version != held.version:
             expires_at = now + held.ttl if due else held.expires_at
-            held = self.leases.renewed(held.accessor, expires_at=expires_at, version=credential.version) or held
+            version = credential.version
+            held = self.leases.renewed(held.accessor, now=now, expires_at=expires_at, version=version) or held
             self.store.keep_soon([held])
         return Release(held, credential, new=False)
 
@@ -310,7 +323,8 @@ class Service:
                     ttl = await backend.renew(lease.backend_lease, increment=ttl)
             except (base.BackendError, TimeoutError) as error:
                 raise translated(error) from None
-        renewed = self.leases.renewed(lease.accessor, expires_at=self.clock() + ttl, version=lease.version)
+        now = self.clock()
+        renewed = self.leases.renewed(lease.accessor, now=now, expires_at=now + ttl, version=lease.version)
         if renewed is None:
             message = "the lease has ended"
             raise LeaseNotFoundError(message)
@@ -335,25 +349,30 @@ class Service:
             message = "the caller has no such lease"
             raise LeaseNotFoundError(message, hint="a lease ends with its process; ask for the credential again")
         if lease.barred:
-            self._deny_barred(lease)
+            raise self._barred(peer, Ask(server=lease.server, secret=lease.secret))
         return lease
 
-    def _deny_barred(self, lease: Lease) -> None:
-        message = f"an admin has revoked {lease.secret!r} for this process"
-        raise DeniedError(message, hint="start the server anew")
+    def _barred(self, peer: Peer, ask: Ask) -> DeniedError:
+        """Record that an admin's word keeps this process from a secret, and return that as an error."""
+        message, hint = f"an admin has revoked {ask.secret!r} for this process", "start the server anew"
+        self.refusals.noted(peer.workload, ask, code="denied", reason=message, hint=hint)
+        return DeniedError(message, hint=hint)
 
     def _decide(self, peer: Peer, wanted: Wanted) -> Allowed:
         ask = Ask(server=wanted.server, secret=wanted.secret)
         decision = decide(self.policy, peer.selectors, ask)
         if isinstance(decision, Refused):
             raise self.refusals.refuse(peer.workload, ask, decision)
+        for process in (peer.workload.process, None if wanted.holder is None else wanted.holder.process):
+            if process is not None and self.leases.barred(process, wanted.secret):
+                raise self._barred(peer, ask)
         return decision
 
     def _promise(self, peer: Peer, allowed: Allowed, wanted: Wanted, secret: SecretConfig) -> Lease:
         """Return the lease as it will be if the backend agrees; refuse where the uid has too many."""
         uid = peer.workload.uid
         limit = self.policy.limits.leases
-        if limit and self.leases.count(uid) >= limit:
+        if limit and self.leases.count(uid) + self._promised[uid] >= limit:
             message = f"uid {uid} holds {limit} leases, which is the limit"
             raise RateLimitedError(message, hint="mcp-broker lease list; [limits] leases = N in the config")
         ttl = min(wanted.ttl or secret.ttl, secret.ttl)
@@ -385,29 +404,29 @@ class Service:
 
         What a connection's records of one lease have in common is worked out once.
         """
-        lease = taken.lease
+        lease, fingerprint = taken.lease, self._fingerprint(taken.credential)
         known = peer.recorded.get(lease.accessor)
-        if known is None or known[0] is not lease:
+        if known is None or known[0] is not lease or known[1] != fingerprint:
             facts = what(lease) | who(peer)
             facts["bound"] = "ttl" if lease.process is None else lease.process.pid
             facts["dialect"] = wanted.dialect
-            facts["fingerprint"] = self._fingerprint(taken)
-            known = (lease, chain.facts(facts))
+            facts["fingerprint"] = fingerprint
+            known = (lease, fingerprint, chain.facts(facts))
             if len(peer.recorded) < MOST_REMEMBERED:
                 peer.recorded[lease.accessor] = known
-        return self.audit.append("credential/authorised", known[1])
+        return self.audit.append("credential/authorised", known[2])
 
-    def _fingerprint(self, taken: Release) -> str | list[str]:
-        """Return keyed fingerprints of the values, remembered for as long as a version names the same ones."""
-        key = None if taken.lease.version is None else (taken.lease.secret, taken.lease.version)
-        if key is not None and key in self._fingerprints:
-            return self._fingerprints[key]
-        values = taken.credential.values
-        named = [f"{name}:{self.audit.fingerprint(value)}" for name, value in sorted(values.items())]
-        found = self.audit.fingerprint(values["value"]) if list(values) == ["value"] else named
-        if key is not None:
-            self._fingerprints[key] = found
-        return found
+    def _fingerprint(self, credential: Credential) -> str | list[str]:
+        """
+        Return keyed fingerprints of the values.
+
+        Worked out each time: a version may come again with other values, where
+        the secret was removed at its source and made anew.
+        """
+        values = credential.values
+        if len(values) == 1 and "value" in values:
+            return self.audit.fingerprint(values["value"])
+        return [f"{name}:{self.audit.fingerprint(value)}" for name, value in sorted(values.items())]
 
 
 def _as_issued(lease: Lease, credential: Credential) -> Lease:

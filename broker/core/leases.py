@@ -11,16 +11,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from typing import Final
+from zlib import crc32
 
 from broker.core.model import Lease, Process
 
 RENEW_AFTER: Final = 2 / 3
 """The part of a lease's life after which it is renewed (DESIGN: at two thirds)."""
 
+RETRY_FLOOR: Final = 1.0
+"""Seconds between two attempts to renew a lease at least."""
+
+RETRY_CAP: Final = 300.0
+"""Seconds between two attempts to renew a lease at most."""
+
+LATE: Final = 30.0
+"""Seconds that a lease gets to be renewed in where its time was over before anybody looked: the machine had slept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """This lease's process lives and two thirds of its time are over."""
+    """This lease's process lives and two thirds of its time are over, or an earlier renewal brought nothing."""
 
     lease: Lease
 
@@ -37,9 +47,26 @@ Due = Renew | Expire
 
 def renewal_at(lease: Lease) -> float:
     """Return when this lease wants attention next: its renewal, or its end where there is none."""
-    if lease.process is not None and lease.renewable:
-        return lease.expires_at - lease.ttl * (1 - RENEW_AFTER)
-    return lease.expires_at
+    return lease.expires_at - lease.ttl * (1 - RENEW_AFTER) if _renewable(lease) else lease.expires_at
+
+
+def _renewable(lease: Lease) -> bool:
+    return lease.process is not None and lease.renewable
+
+
+def _retry_at(lease: Lease, now: float) -> float:
+    """
+    Return when to try again if the renewal that begins now brings nothing.
+
+    A part of the time that is left, so that the attempts come closer as the end
+    does; the part is the lease's own, so that ten thousand leases of a backend
+    that was away do not come back to it in one second.
+    """
+    left = lease.expires_at - now
+    if left <= 0:
+        return now + LATE
+    part = (1 + crc32(lease.accessor.encode()) / 2**32) / 6
+    return min(lease.expires_at, now + min(max(left * part, RETRY_FLOOR), RETRY_CAP))
 
 
 class LeaseTable:
@@ -49,9 +76,13 @@ class LeaseTable:
         """Begin with none."""
         self._leases: dict[str, Lease] = {}
         self._held: dict[tuple[Process, str], str] = {}
-        self._of: dict[Process, set[str]] = {}
+        self._of: dict[Process, dict[str, None]] = {}
+        self._barred: dict[tuple[Process, str], int] = {}
         self._counts: dict[int, int] = {}
-        self._queue: list[tuple[float, str]] = []
+        self._queue: list[tuple[float, int, str, int]] = []
+        """When, a number that says which entry of a lease is the valid one, the lease, and how often it came up."""
+        self._turns: dict[str, int] = {}
+        self._turn = 0
 
     def __len__(self) -> int:
         """Return how many there are, barred ones included."""
@@ -82,8 +113,12 @@ class LeaseTable:
         return self._counts.get(uid, 0)
 
     def of(self, process: Process) -> tuple[Lease, ...]:
-        """Return all leases of this process."""
-        return tuple(self._leases[accessor] for accessor in sorted(self._of.get(process, ())))
+        """Return all leases of this process, oldest first."""
+        return tuple(self._leases[accessor] for accessor in self._of.get(process, ()))
+
+    def barred(self, process: Process, secret: str) -> bool:
+        """Return whether an admin has taken this secret from this process."""
+        return bool(self._barred) and (process, secret) in self._barred
 
     def add(self, lease: Lease) -> None:
         """Take in a new lease. The newest of a process for a secret is the one that ``find`` returns."""
@@ -91,18 +126,29 @@ class LeaseTable:
         self._counts[lease.uid] = self._counts.get(lease.uid, 0) + 1
         if lease.process is not None:
             self._held[lease.process, lease.secret] = lease.accessor
-            self._of.setdefault(lease.process, set()).add(lease.accessor)
-        self._schedule(lease)
+            self._of.setdefault(lease.process, {})[lease.accessor] = None
+            if lease.barred:
+                self._count_barred(lease.process, lease.secret, 1)
+        if not lease.barred:
+            self._schedule(lease.accessor, renewal_at(lease))
 
-    def renewed(self, accessor: str, *, expires_at: float, version: int | None) -> Lease | None:
-        """Give a lease more time; return it as it is now, or None where it has ended meanwhile."""
+    def renewed(self, accessor: str, *, now: float, expires_at: float, version: int | None) -> Lease | None:
+        """
+        Give a lease more time; return it as it is now, or None where it has ended meanwhile.
+
+        It comes up again at two thirds of what it was really given, which may be
+        less than was asked for.
+        """
         lease = self._leases.get(accessor)
         if lease is None:
             return None
         after = replace(lease, expires_at=expires_at, version=version)
         self._leases[accessor] = after
-        if expires_at != lease.expires_at:
-            self._schedule(after)
+        if expires_at != lease.expires_at and not after.barred:
+            if _renewable(after) and expires_at > now:
+                self._schedule(accessor, max(renewal_at(after), now + (expires_at - now) * RENEW_AFTER))
+            else:
+                self._schedule(accessor, expires_at, attempts=1)
         return after
 
     def bar(self, accessor: str) -> Lease | None:
@@ -113,10 +159,13 @@ class LeaseTable:
         a kill switch that the next request undoes is none.
         """
         lease = self._leases.get(accessor)
-        if lease is not None and lease.process is not None:
-            self._leases[accessor] = replace(lease, barred=True)
-        elif lease is not None:
-            self.remove(accessor)
+        if lease is None or lease.barred:
+            return lease
+        if lease.process is None:
+            return self.remove(accessor)
+        self._leases[accessor] = replace(lease, barred=True)
+        self._count_barred(lease.process, lease.secret, 1)
+        self._turns.pop(accessor, None)
         return lease
 
     def remove(self, accessor: str) -> Lease | None:
@@ -124,6 +173,7 @@ class LeaseTable:
         lease = self._leases.pop(accessor, None)
         if lease is None:
             return None
+        self._turns.pop(accessor, None)
         self._counts[lease.uid] -= 1
         if not self._counts[lease.uid]:
             del self._counts[lease.uid]
@@ -132,12 +182,25 @@ class LeaseTable:
         return lease
 
     def _forget(self, lease: Lease, process: Process) -> None:
-        if self._held.get((process, lease.secret)) == lease.accessor:
-            del self._held[process, lease.secret]
+        if lease.barred:
+            self._count_barred(process, lease.secret, -1)
         of = self._of[process]
-        of.discard(lease.accessor)
+        del of[lease.accessor]
+        key = (process, lease.secret)
+        if self._held[key] == lease.accessor:
+            newest = next((other for other in reversed(of) if self._leases[other].secret == lease.secret), None)
+            if newest is None:
+                del self._held[key]
+            else:
+                self._held[key] = newest
         if not of:
             del self._of[process]
+
+    def _count_barred(self, process: Process, secret: str, change: int) -> None:
+        key = (process, secret)
+        self._barred[key] = self._barred.get(key, 0) + change
+        if not self._barred[key]:
+            del self._barred[key]
 
     def ended(self, process: Process) -> tuple[Lease, ...]:
         """Take out all leases of a process that has ended; return them, to be revoked."""
@@ -150,29 +213,28 @@ class LeaseTable:
         """
         Return what has to be done at ``now``, each thing once.
 
-        A lease that is to be renewed stays in the table and comes up again at
-        its end if nobody reports a renewal. One that has expired leaves it, and
-        is due for revocation even if the backend has probably forgotten it:
-        revoking twice is harmless, forgetting once is not.
+        A lease that is to be renewed stays in the table, and comes up again
+        after a while as long as nobody reports a renewal; before its end it has
+        come up at least once, however late that was. One that has expired leaves
+        the table, and is due for revocation even if the backend has probably
+        forgotten it: revoking twice is harmless, forgetting once is not.
         """
         found: list[Due] = []
         while self._queue and self._queue[0][0] <= now:
-            at, accessor = heappop(self._queue)
-            lease = self._leases.get(accessor)
-            if lease is None or lease.barred or at not in {renewal_at(lease), lease.expires_at}:
+            _, turn, accessor, attempts = heappop(self._queue)
+            if self._turns.get(accessor) != turn:
                 continue
-            if lease.expires_at <= now:
+            lease = self._leases[accessor]
+            if _renewable(lease) and (not attempts or lease.expires_at > now):
+                self._schedule(accessor, _retry_at(lease, now), attempts=attempts + 1)
+                found.append(Renew(lease))
+            else:
                 self.remove(accessor)
                 found.append(Expire(lease))
-            else:
-                heappush(self._queue, (lease.expires_at, accessor))
-                found.append(Renew(lease))
         return found
 
-    def next_due(self) -> float | None:
-        """Return when ``due`` may have something to say, or None for never."""
-        return self._queue[0][0] if self._queue else None
-
-    def _schedule(self, lease: Lease) -> None:
-        if not lease.barred:
-            heappush(self._queue, (renewal_at(lease), lease.accessor))
+    def _schedule(self, accessor: str, at: float, *, attempts: int = 0) -> None:
+        """Have a lease come up, at this time and at no other."""
+        self._turn += 1
+        self._turns[accessor] = self._turn
+        heappush(self._queue, (at, self._turn, accessor, attempts))
