@@ -7,10 +7,11 @@ waits for the audit log: a revocation happens, and is recorded as soon as it
 can be.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from backends.base import Backend
 from broker.api.messages import LeaseChanged
@@ -24,6 +25,9 @@ from broker.store import Store
 
 Watcher = Callable[[LeaseChanged], None]
 Reason = Literal["rotated", "revoked", "expiring"]
+
+REVOKE_DEADLINE: Final = 30.0
+"""Seconds that a backend may take to revoke one lease before that counts as failed."""
 
 
 class Endings:
@@ -56,25 +60,30 @@ class Endings:
         Take up what was out when the broker last ran.
 
         A lease whose process still lives goes on; what the others left is
-        revoked. An intent without a lease is something that may exist and that
-        nobody holds: it is listed until it is gone by itself.
+        revoked, and so is what had ended before. An intent without a lease is
+        something that may exist and that nobody holds: it is listed until it is
+        gone by itself.
         """
         self._lifelines.open()
-        now = self._clock()
-        for lease in leases:
-            anchor = None if lease.process is None else find(lease.process, boot=boot)
-            if anchor is not None:
-                self._leases.add(lease)
-                self._lifelines.hold(anchor)
-                anchor.close()
-                if lease.barred and lease.backend_lease is not None:
-                    self.revoker.add(lease)
-            elif lease.process is None and lease.expires_at > now:
+        for lease in sorted(leases, key=lambda each: each.issued_at):
+            if lease.ended:
+                self.revoker.add(lease)
+            elif lease.process is None:
                 self._leases.add(lease)
             else:
-                self._ended(lease, "lease/ended", "its process had ended while the broker was away")
+                self._take_up(lease, find(lease.process, boot=boot))
         for intent in intents:
             self.lost(intent)
+
+    def _take_up(self, lease: Lease, anchor: Anchor | None) -> None:
+        if anchor is None:
+            self._ended(lease, "lease/ended", "its process had ended while the broker was away")
+            return
+        self._leases.add(lease)
+        self._lifelines.hold(anchor)
+        anchor.close()
+        if lease.barred and lease.backend_lease is not None:
+            self.revoker.add(lease)
 
     def close(self) -> None:
         """Watch no process any more. Nothing is revoked."""
@@ -108,8 +117,9 @@ class Endings:
         self._audit.note("credential/withheld", **what(lease), code=code)
 
     def give_back(self, lease: Lease) -> None:
-        """Revoke what never became a lease."""
+        """Revoke what never became a lease, because it could not be stored in time."""
         self._audit.note("credential/withheld", **what(lease), code="unavailable")
+        self._store.keep_soon([replace(lease, ended=True)])
         self.revoker.add(lease)
 
     def lost(self, intent: Intent) -> None:
@@ -171,13 +181,16 @@ class Endings:
         self._audit.note(event, **what(lease), reason=reason, **facts)
         self.forget(lease)
         if lease.backend_lease is not None:
+            # Its process may live on, so that after a crash nothing else would tell that it is over.
+            self._store.keep_soon([replace(lease, ended=True)])
             self.revoker.add(lease)
         else:
             self._store.forget_soon([lease.accessor])
 
     async def _revoke(self, lease: Lease) -> None:
         assert lease.backend_lease is not None
-        await self._backends[lease.backend].revoke(lease.backend_lease)
+        async with asyncio.timeout(REVOKE_DEADLINE):
+            await self._backends[lease.backend].revoke(lease.backend_lease)
 
     def _revoked(self, lease: Lease, attempts: int) -> None:
         self._audit.note("lease/given-back", **what(lease), count=attempts)

@@ -52,9 +52,13 @@ class Lifelines:
         if anchor.process in self._anchors:
             return
         own = anchor.copy()
+        try:
+            self._epoll.register(own.pidfd, select.EPOLLIN)
+        except OSError:
+            own.close()
+            raise
         self._anchors[own.process] = own
         self._by_fd[own.pidfd] = own.process
-        self._epoll.register(own.pidfd, select.EPOLLIN)
 
     def release(self, process: Process) -> None:
         """Watch a process no more."""

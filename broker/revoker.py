@@ -2,15 +2,19 @@
 Giving back what a backend can revoke, until it is given back.
 
 Revocation waits for nobody and is never dropped: an attempt that fails is made
-again after a while that grows, with jitter, has a floor and a cap. The lease's
+again after a while that grows, with jitter, has a floor and a cap. Each backend
+has attempts of its own, so that one that hangs holds up no other. The lease's
 row stays in the store until the backend has said yes, so that a crash only
 means that it is asked once more.
 """
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
 from typing import Final
 
 from broker.core.model import Lease
@@ -22,15 +26,21 @@ CAP: Final = 300.0
 """Seconds between two attempts at most."""
 
 AT_ONCE: Final = 8
-"""Attempts under way at the same time, over all backends."""
+"""Attempts under way at the same time at one backend."""
 
 
 @dataclass(slots=True)
 class _Pending:
     lease: Lease
     attempts: int = 0
-    next_at: float = 0.0
-    under_way: bool = False
+
+
+@dataclass(slots=True)
+class _Line:
+    """What is to be given back at one backend now, in the order it came, and how much of it is under way."""
+
+    waiting: deque[_Pending] = field(default_factory=deque)
+    under_way: int = 0
 
 
 def wait_before(attempts: int, *, jitter: float) -> float:
@@ -61,7 +71,12 @@ class Revoker:
         self._done = done
         self._failed = failed
         self._pending: dict[str, _Pending] = {}
+        self._lines: dict[str, _Line] = {}
+        self._later: list[tuple[float, int, _Pending]] = []
+        self._order = count()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._now = 0.0
+        self._settling = False
 
     def __len__(self) -> int:
         """Return how many are not given back yet."""
@@ -69,40 +84,54 @@ class Revoker:
 
     def add(self, lease: Lease) -> None:
         """Take on a lease to give back; ``tick`` begins."""
-        self._pending.setdefault(lease.accessor, _Pending(lease))
+        if lease.accessor not in self._pending:
+            pending = self._pending[lease.accessor] = _Pending(lease)
+            self._lines.setdefault(lease.backend, _Line()).waiting.append(pending)
 
     def stuck(self, attempts: int = 6) -> list[Lease]:
         """Return those that have failed so often that a person should look."""
         return [each.lease for each in self._pending.values() if each.attempts >= attempts]
 
     def tick(self, now: float) -> None:
-        """Begin the attempts that are due, as many as may be under way."""
-        for pending in tuple(self._pending.values()):
-            if len(self._tasks) >= AT_ONCE:
-                return
-            if not pending.under_way and pending.next_at <= now:
-                pending.under_way = True
-                task = asyncio.create_task(self._attempt(pending, now))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+        """Begin the attempts that are due, at each backend as many as may be under way; more begin as those end."""
+        self._now = now
+        while self._later and self._later[0][0] <= now:
+            _, _, pending = heappop(self._later)
+            self._lines[pending.lease.backend].waiting.append(pending)
+        for line in self._lines.values():
+            self._begin(line)
 
-    async def settle(self, deadline: float) -> None:
-        """Wait for what is under way, ``deadline`` seconds at most."""
-        if self._tasks:
-            await asyncio.wait(tuple(self._tasks), timeout=deadline)
-        for task in tuple(self._tasks):
-            task.cancel()
+    async def settle(self, deadline: float, *, everything: bool = False) -> None:
+        """Wait for what is under way, or for ``everything`` that has not failed, ``deadline`` seconds at most."""
+        self._settling = not everything
+        try:
+            async with asyncio.timeout(deadline):
+                while self._tasks:
+                    await asyncio.wait(tuple(self._tasks))
+        except TimeoutError:
+            self._settling = True
+            for task in tuple(self._tasks):
+                task.cancel()
 
-    async def _attempt(self, pending: _Pending, now: float) -> None:
+    def _begin(self, line: _Line) -> None:
+        while line.waiting and line.under_way < AT_ONCE and not self._settling:
+            line.under_way += 1
+            task = asyncio.create_task(self._attempt(line, line.waiting.popleft()))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _attempt(self, line: _Line, pending: _Pending) -> None:
         pending.attempts += 1
         try:
             await self._revoke(pending.lease)
         except Exception as error:  # noqa: BLE001 -- whatever a backend raises, the next attempt comes
             if pending.attempts == 1:
                 self._failed(pending.lease, pending.attempts, type(error).__name__)
-            pending.next_at = now + wait_before(pending.attempts, jitter=random.random())  # noqa: S311 -- jitter
+            wait = wait_before(pending.attempts, jitter=random.random())  # noqa: S311 -- jitter
+            heappush(self._later, (self._now + wait, next(self._order), pending))
         else:
-            self._pending.pop(pending.lease.accessor, None)
+            del self._pending[pending.lease.accessor]
             self._done(pending.lease, pending.attempts)
         finally:
-            pending.under_way = False
+            line.under_way -= 1
+            self._begin(line)

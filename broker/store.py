@@ -117,11 +117,11 @@ class Store:
 
     async def keep(self, lease: Lease) -> None:
         """Have a minted lease on disk in the place of its intent, or raise ``UnavailableError``."""
-        await self._durable([_put(lease), ("DELETE FROM intents WHERE accessor = ?", (lease.accessor,))])
+        await self._durable(_put(lease))
 
     def keep_soon(self, leases: Iterable[Lease]) -> None:
-        """Write leases that need not be on disk before anything else happens: there is nothing to revoke."""
-        self._submit([_put(lease) for lease in leases], None)
+        """Write leases, in the place of their intents, that need not be on disk before anything else happens."""
+        self._submit([change for lease in leases for change in _put(lease)], None)
 
     def forget_soon(self, accessors: Iterable[str]) -> None:
         """Remove leases and intents. If that is lost, they are revoked once more, which is harmless."""
@@ -196,5 +196,9 @@ class Store:
             call(tell)
 
 
-def _put(lease: Lease) -> Change:
-    return ("INSERT OR REPLACE INTO leases VALUES (?, ?)", (lease.accessor, msgspec.json.encode(lease)))
+def _put(lease: Lease) -> list[Change]:
+    """Return what writes a lease, and takes away the intent that it came from."""
+    return [
+        ("INSERT OR REPLACE INTO leases VALUES (?, ?)", (lease.accessor, msgspec.json.encode(lease))),
+        ("DELETE FROM intents WHERE accessor = ?", (lease.accessor,)),
+    ]

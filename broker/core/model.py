@@ -152,6 +152,7 @@ class Lease:
         backend_lease: what the backend calls it, where it can revoke it.
         renewable: whether the backend can prolong it. A static one, without ``backend_lease``, always is.
         barred: revoked by an admin while its process lives: that process gets this secret no more.
+        ended: it has ended here, whether its process lives or not, and its backend has still to be told.
 
     """
 
@@ -168,6 +169,7 @@ class Lease:
     backend_lease: str | None = None
     renewable: bool = True
     barred: bool = False
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
