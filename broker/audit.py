@@ -295,7 +295,8 @@ class AuditLog:
         self._head = written.head
         self._measure(written)
         if busy.kind == "roll":
-            self._roll_at = max(self._settings.segment_bytes, written.size + _ROLL_AGAIN)
+            full = self._settings.segment_bytes
+            self._roll_at = full if written.size < full else written.size + _ROLL_AGAIN
         if written.size >= self._roll_at:
             self._hand("roll", partial(self._journal.roll, self._head))
         else:

@@ -189,6 +189,7 @@ class Journal:
         """Learn whether the caller took the last answer: it goes on after it, or after what was before."""
         if head == self._produced:
             self._unacknowledged = 0
+        self._produced = None
 
     def _look(self) -> None:
         """
@@ -247,15 +248,19 @@ class Journal:
         return self._written(after)
 
     def _numbers(self) -> tuple[str | None, int]:
-        """Return the name under which to keep what is at the current name, if anything is, and the next number."""
+        """
+        Return the name under which to keep what is at the current name, if anything is, and the next number.
+
+        What is no file (a link, a directory) is kept too, but not as a segment: nobody should read on through it.
+        """
         numbers = (chain.number_of(path.name) for path in self._directory.iterdir())
         highest = max((number for number in numbers if number is not None), default=0)
+        own = self._segment if self._segment > highest else highest + 1
         try:
-            self._files.stat(self._current)
+            kind = self._files.stat(self._current).st_mode
         except FileNotFoundError:
             return None, max(self._segment, highest) + 1
-        own = self._segment if self._segment > highest else highest + 1
-        return chain.archived(own), own + 1
+        return chain.archived(own) if S_ISREG(kind) else f"{chain.archived(own)}.no-file", own + 1
 
     # -- what is there at the start ------------------------------------------
 

@@ -96,6 +96,7 @@ class _Stray:
 
     head: chain.Head
     place: _Place
+    lines: int
     step: _Step | None
 
 
@@ -121,6 +122,7 @@ class _Reader:
         unread: how many unreadable lines stand since the last record of the chain.
         renumbered: the number that a rightly linked record claims; if the next one goes on from it, so do we.
         torn: the last line, if it has no newline, and where it stands.
+        before: where the line before stands.
         segment: the number of the segment that is being read.
 
     """
@@ -140,6 +142,7 @@ class _Reader:
     renumbered: int | None = None
     gaps: deque[_Gap] = field(default_factory=lambda: deque(maxlen=_FINDINGS))
     torn: tuple[_Place, bytes] | None = None
+    before: _Place | None = None
     segment: int = 0
     stopped: bool = False
 
@@ -168,11 +171,13 @@ class _Reader:
             self.follow(place, link, head)
         else:
             self.boundary(place, first, head)
+        self.before = place
 
     def unreadable(self, place: _Place) -> None:
         """Report a line that is no record."""
         self.lines += 1
         self.unread += 1
+        self.before = place
         self.find(f.NOT_JSON, place, "this line is not a record")
 
     # -- segments ------------------------------------------------------------
@@ -185,8 +190,8 @@ class _Reader:
             self.stopped = True
             return
         self.settle(first)
-        self.judge_number(place, first)
         self.judge_end(place, first)
+        self.judge_number(place, first)
         step = self.step_before(first)
         if step is None:
             self.follow(place, first, head)
@@ -245,8 +250,10 @@ class _Reader:
             return
         self.findings[step.found :] = [finding for finding in self.findings[step.found :] if finding.kind == f.TORN]
         self.gaps = deque((gap for gap in self.gaps if gap.finding < step.found), maxlen=_FINDINGS)
-        which = spelled(step.head.seq + 1, step.head.seq + extra)
-        text = f"{which} here but never acknowledged: the disk failed, and nothing was released on this"
+        which = "this line" if extra == 1 else f"the {extra} lines from here to {self.before}"
+        text = (
+            f"{which}, after record {step.head.seq}, never counted: the disk failed, and nothing was released on them"
+        )
         self.find(f.ORPHANED, place, text, alarm=False)
 
     # -- the chain -----------------------------------------------------------
@@ -293,7 +300,7 @@ class _Reader:
         elif head.digest in self.trail:
             self.find(f.INSERTED, place, f"record {link.seq} stands here for a second time")
         elif (step := self.step_before(link)) is not None:
-            self.stray = _Stray(head=head, place=place, step=step)
+            self.stray = _Stray(head=head, place=place, lines=self.lines, step=step)
         elif link.seq > before.head.seq + 1:
             self.clear_suspects(vouched=False)
             low, high = before.head.seq + 1, link.seq - 1
@@ -303,7 +310,7 @@ class _Reader:
             self.take(place, head)
         else:
             self.find(f.INSERTED, place, f"record {link.seq} stands after record {before.head.seq}")
-            self.stray = _Stray(head=head, place=place, step=None)
+            self.stray = _Stray(head=head, place=place, lines=self.lines, step=None)
 
     def settle(self, link: chain.Link | None) -> None:
         """Decide whether the chain goes on at the stray record: it does if the next one hangs on it."""
@@ -313,12 +320,12 @@ class _Reader:
         goes_on = link is not None and link.prev == stray.head.digest and link.seq == stray.head.seq + 1
         if stray.step is None:
             if goes_on:
-                self.take(stray.place, stray.head)
+                self.take(stray.place, stray.head, lines=stray.lines)
         elif goes_on:
             text = f"what stands between here and record {stray.head.seq} at {stray.place} was put in"
             self.find(f.INSERTED, self.after(stray.step), text)
             self.back_to(stray.step)
-            self.take(stray.place, stray.head)
+            self.take(stray.place, stray.head, lines=stray.lines)
         else:
             self.find(f.INSERTED, stray.place, f"this record {stray.head.seq} was put in")
 
@@ -355,9 +362,10 @@ class _Reader:
             return later.place
         return _Place(name=step.place.name, line=step.place.line + 1)
 
-    def take(self, place: _Place, head: chain.Head) -> None:
-        """Take a record as the end of the chain."""
-        self.end = _Step(head=head, place=place, lines=self.lines, found=len(self.findings))
+    def take(self, place: _Place, head: chain.Head, *, lines: int | None = None) -> None:
+        """Take a record as the end of the chain; it is the last line that was read, or the one with this number."""
+        lines = self.lines if lines is None else lines
+        self.end = _Step(head=head, place=place, lines=lines, found=len(self.findings))
         self.trail[head.digest] = self.end
         if len(self.trail) > _TRAIL:
             self.trail.popitem(last=False)

@@ -1,0 +1,1 @@
+"""Inputs with declared outcomes, for ours and for other programs."""
