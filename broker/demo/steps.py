@@ -135,7 +135,8 @@ def look_for_it(play: Play) -> str:
     environments = play.run(f"{pattern} -lsFf - /proc/[0-9]*/environ; true")
     expected = f"/proc/{play.server}/environ"
     play.expect("the token is in another environment", environments.output.split() == [expected])
-    return "in one place only: the environment of the server that it is for (programs of your own uid can read it there)"
+    play.screen.say("What runs as you can read it there: in system mode a server has a user of its own.")
+    return "in one place only: the environment of the server that it is for"
 
 
 def ask_for_another(play: Play) -> str:

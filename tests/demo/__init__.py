@@ -1,0 +1,1 @@
+"""The guided tour, run as a newcomer runs it."""
