@@ -57,6 +57,12 @@ def test_finds_the_line(text: str, path: KeyPath, line: int) -> None:
     assert line == scan(text).line(path)
 
 
+def test_knows_every_key_of_an_inline_table() -> None:
+    """Keys within braces are known each by its own path."""
+    expected = {("a",), ("a", "b"), ("a", "c"), ("a", "c", "d"), ("e",)}
+    assert expected == set(scan("a = { b = 1, c = { d = 2 } }\ne = 3").lines)
+
+
 DEEP = DEEPEST + 1
 
 
