@@ -130,8 +130,8 @@ class KeyFile:
     def candidates(self, wrapping: Wrapping) -> Iterator[MasterKey]:
         """Yield the key in the file, then the one beside it."""
         del wrapping
-        pending = self._pending.exists()
-        if self._path.exists() or not pending:
+        pending = os.path.lexists(self._pending)
+        if os.path.lexists(self._path) or not pending:
             yield MasterKey(cipher=_read_key_file(self._path))
         if pending:
             yield MasterKey(cipher=_read_key_file(self._pending), pending=True)
@@ -182,7 +182,7 @@ class Credential:
         """Yield the key in the credential, then the one in ``NAME.new`` where the unit has one."""
         del wrapping
         yield MasterKey(cipher=credential_key(self._name, self._directory))
-        if self._directory is not None and (self._directory / f"{self._name}.new").exists():
+        if self._directory is not None and os.path.lexists(self._directory / f"{self._name}.new"):
             yield MasterKey(cipher=credential_key(f"{self._name}.new", self._directory), pending=True)
 
     def next(self, coming: Wrapping) -> MasterKey:

@@ -78,8 +78,8 @@ class PassphraseFile:
             message = "the store is not sealed with a passphrase"
             raise LockedError(message)
         salt, cost = _decode(wrapping.kdf)
-        pending = self._pending.exists()
-        if self._path.exists() or not pending:
+        pending = os.path.lexists(self._pending)
+        if os.path.lexists(self._path) or not pending:
             yield MasterKey(cipher=_derive(_read(self._path), salt, cost), kdf=wrapping.kdf)
         if pending:
             yield MasterKey(cipher=_derive(_read(self._pending), salt, cost), kdf=wrapping.kdf, pending=True)
@@ -87,7 +87,7 @@ class PassphraseFile:
     def next(self, coming: Wrapping) -> MasterKey:
         """Return the key of the passphrase in ``NAME.new``."""
         del coming
-        if not self._pending.exists():
+        if not os.path.lexists(self._pending):
             message = f"there is no next passphrase in {self._pending}"
             raise MisconfiguredError(
                 message,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, final
 
-from backends import sealed_rows
+from backends import sealed_file, sealed_rows
 from backends.base import (
     BackendError,
     Credential,
@@ -66,7 +66,7 @@ def from_config(name: str, options: Mapping[str, Any], surroundings: Surrounding
 class SealedBackend:
     """A ``WritableBackend`` over a ``SealedStore`` on a thread of its own."""
 
-    def __init__(  # noqa: PLR0913  all but three are for tests
+    def __init__(
         self,
         name: str,
         *,
@@ -217,10 +217,12 @@ class SealedBackend:
             message = f"{self._path} was closed"
             raise UnavailableError(message)
         now = asyncio.get_running_loop().time()
-        if self._fault is not None and now - self._failed_at < _RETRY_SECONDS:
+        hangs = self._opening is not None and not self._opening.done()
+        if self._fault is not None and (hangs or now - self._failed_at < _RETRY_SECONDS):
+            # Who hangs will be noticed when it is done; nobody else has to wait for it.
             _raise_again(self._fault)
         if self._opening is None or self._opening.done():
-            self._opening = self._worker.submit(self._store.open)
+            self._opening = self._worker.submit(self._guarded(self._store.open))
         opening = self._opening
         try:
             if not await settled(opening, self._key_seconds):
@@ -237,6 +239,15 @@ class SealedBackend:
             raise UnavailableError(message)
         return view
 
+    def _guarded(self, job: Callable[[], _T]) -> Callable[[], _T]:
+        """Return ``job`` with what SQLite and the file system raise put in our words."""
+
+        def guarded() -> _T:
+            with sealed_file.translated(self._path):
+                return job()
+
+        return guarded
+
     def _late(self) -> BackendError:
         if self._store.asking:
             return LockedError(
@@ -250,7 +261,7 @@ class SealedBackend:
     async def _written(self, job: Callable[[], _T], *, seconds: float | None = None) -> _T:
         """Do ``job`` on the thread, also when the caller goes away, and say what came of it as far as is known."""
         seconds = self._disk_seconds if seconds is None else seconds
-        future = self._worker.submit(job)
+        future = self._worker.submit(self._guarded(job))
         if await settled(future, seconds):
             return future.result()
         if future.cancel():

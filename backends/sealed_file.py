@@ -114,12 +114,12 @@ def create(path: Path, header: Header) -> None:
     Raises ``CorruptError`` where the WAL of a store that has gone is still there:
     SQLite would play it into the new one.
     """
-    wal = path.with_name(f"{path.name}-wal")
-    if wal.exists() and wal.stat().st_size:
-        message = f"{path} has gone and {wal.name} is still there"
-        raise CorruptError(message, hint=_restore(path))
     draft = path.with_name(f"{path.name}.new")
     with translated(path):
+        wal = path.with_name(f"{path.name}-wal")
+        if wal.exists() and wal.stat().st_size:
+            message = f"{path} has gone and {wal.name} is still there"
+            raise CorruptError(message, hint=_restore(path))
         for suffix in ("", "-journal", "-wal", "-shm"):
             draft.with_name(draft.name + suffix).unlink(missing_ok=True)
         os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
@@ -171,15 +171,16 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def checkpoint(connection: sqlite3.Connection) -> None:
+def checkpoint(connection: sqlite3.Connection) -> bool:
     """
-    Bring everything from the WAL into the file and cut the WAL off.
+    Bring everything from the WAL into the file and cut the WAL off; return whether that is done.
 
     A WAL that is damaged while nobody looks is taken for one that ends earlier;
-    an empty one has nothing to lose. Another reader may keep it from being
-    empty; then the next one does it.
+    an empty one has nothing to lose. Another program that reads may be in the
+    way; then the next checkpoint does it.
     """
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy
 
 
 @contextlib.contextmanager

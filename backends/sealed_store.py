@@ -91,7 +91,7 @@ class SealedStore:
         if self._lock is None:
             self._lock = sealed_file.lock(self._path)
         try:
-            if self.view is None and not self._path.exists():
+            if self.view is None and not os.path.lexists(self._path):
                 self._create()
             self._load()
         except BaseException:
@@ -138,24 +138,23 @@ class SealedStore:
         view = self._ready()
         before = self.source
         if self._unsettled:
-            before.settle(view.header.wrapping, pending=True)
-            self._unsettled = False
+            # Or the next key would be made in the place of the only one that opens the store.
+            self._settle(pending=True)
         coming = replace(view.header.wrapping, generation=view.header.wrapping.generation + 1, kdf=None)
         data_key = fresh_key() if reencrypt else self._unwrap(view.header)[0]
         key = before.next(coming) if source is None else source.first(coming)
         stage("key made")
-        self.source = source or before
-        change = self._rewrap(view, coming, key, data_key, reencrypt=reencrypt)
+        after = source or before
+        header = _wrap(coming, key, data_key, after.label)
+        change = self._resealed(view, header, data_key) if reencrypt else _rewrapped(view, header)
         del data_key
-        try:
-            self._make(change, before_commit=lambda: stage("written"))
-        except BaseException:
-            self.source = before
-            raise
+        self._make(change, before_commit=lambda: stage("written"))
+        # From here on the pending key is the one in force, wherever it is: nothing may make way for another.
+        self.source, self._unsettled = after, key.pending
         stage("committed")
         remains = self._clean()
         stage("cleaned")
-        remains = self._settle(pending=key.pending) or remains
+        remains = self._try_to_settle(pending=key.pending) or remains
         if source is not None:
             remains = remains or f"the old key is still there: {before.label}"
         stage("settled")
@@ -171,7 +170,7 @@ class SealedStore:
         with self._asking():
             key = self.source.first(wrapping)
         data_key = fresh_key()
-        header = self._wrap(wrapping, key, data_key)
+        header = _wrap(wrapping, key, data_key, self.source.label)
         sealed_file.create(self._path, sealed_rows.empty(header, Cipher(data_key)).header)
 
     def _load(self) -> None:
@@ -186,12 +185,12 @@ class SealedStore:
             self._opened = self._path.stat()
             self._seen = self._data_version()
         self.view = view
-        self._settle(pending=pending)
+        self._try_to_settle(pending=pending)
 
     def _cipher(self, header: Header) -> tuple[Cipher, bool]:
         known = self.view
         if known is not None and known.header.data_key == header.data_key:
-            return known.cipher, False
+            return known.cipher, self._unsettled
         data_key, pending = self._unwrap(header)
         return Cipher(data_key), pending
 
@@ -211,16 +210,7 @@ class SealedStore:
             hint="set [backends.local] key in broker.toml to where the right one is; nothing was overwritten",
         )
 
-    def _wrap(self, wrapping: Wrapping, key: MasterKey, data_key: bytes) -> Header:
-        wrapping = replace(wrapping, kdf=key.kdf)
-        label = self.source.label
-        sealed = key.cipher.seal(data_key, wrapping_bound(wrapping, label))
-        return Header(wrapping=wrapping, source=label, data_key=sealed, manifest=b"")
-
-    def _rewrap(self, view: View, coming: Wrapping, key: MasterKey, data_key: bytes, *, reencrypt: bool) -> Change:
-        header = self._wrap(coming, key, data_key)
-        if not reencrypt:
-            return Change(view=replace(view, header=replace(header, manifest=view.header.manifest)))
+    def _resealed(self, view: View, header: Header, data_key: bytes) -> Change:
         _, rows = sealed_file.read(self._path)
         try:
             return sealed_rows.reseal(view, rows, header, Cipher(data_key))
@@ -279,17 +269,28 @@ class SealedStore:
             return f"{self._path} may still hold what the old key sealed: free some space and rotate again"
         return None
 
-    def _settle(self, *, pending: bool) -> str | None:
-        """Let go of the old key; return what to do where that failed. The store works all the same."""
-        view = self.view
-        if view is None:
-            return None
-        try:
-            self.source.settle(view.header.wrapping, pending=pending)
-        except BackendError as error:
-            self._unsettled = pending
-            return error.message
+    def _settle(self, *, pending: bool) -> None:
+        """
+        Let go of every key but the one in force. Raises ``BackendError`` where that fails; the store works on.
+
+        The old key goes when the new wrapping is in the file itself: a commit
+        that is in the WAL alone may be gone after a power cut, if the disk lied.
+        """
+        self._unsettled = pending
+        if not sealed_file.checkpoint(self._connected()):
+            message = f"another program reads {self._path}: the new key stays beside the old one"
+            raise UnavailableError(message, hint="mcp-broker key rotate")
+        if self.view is not None:
+            self.source.settle(self.view.header.wrapping, pending=pending)
         self._unsettled = False
+
+    def _try_to_settle(self, *, pending: bool) -> str | None:
+        """Return what is left to do, or None. Whatever is wrong, the store is open."""
+        try:
+            with sealed_file.translated(self._path):
+                self._settle(pending=pending)
+        except BackendError as error:
+            return error.message
         return None
 
     def _connected(self) -> sqlite3.Connection:
@@ -320,3 +321,15 @@ class SealedStore:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _wrap(wrapping: Wrapping, key: MasterKey, data_key: bytes, label: str) -> Header:
+    """Return a header that lacks its manifest yet."""
+    wrapping = replace(wrapping, kdf=key.kdf)
+    sealed = key.cipher.seal(data_key, wrapping_bound(wrapping, label))
+    return Header(wrapping=wrapping, source=label, data_key=sealed, manifest=b"")
+
+
+def _rewrapped(view: View, header: Header) -> Change:
+    # The manifest is sealed with the data key, which stays.
+    return Change(view=replace(view, header=replace(header, manifest=view.header.manifest)))

@@ -3,8 +3,10 @@
 import asyncio
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -210,3 +212,46 @@ def test_a_new_key_that_cannot_take_its_place_is_reported_and_used(tmp_path: Pat
     done = using(sealed(tmp_path, source), lambda backend: backend.rotate_key(stage=in_the_way))
     (tmp_path / "passphrase").rmdir()
     assert (True, "value") == ("passphrase.new" in (done.remains or ""), get(tmp_path, "github", source))
+
+
+def test_the_only_key_that_opens_is_never_thrown_away(tmp_path: Path) -> None:
+    """While the new key could not take its place, neither another program's write nor another rotation costs it."""
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    source = key_file(keys)
+
+    def in_the_way(stage: str) -> None:
+        if stage == "committed":
+            (keys / "master.key").unlink()
+            (keys / "master.key").mkdir()
+
+    async def carry_on(backend: SealedBackend) -> str:
+        await backend.put("github", {"value": Secret("value")})
+        done = await backend.rotate_key(stage=in_the_way)
+        with closing(sqlite3.connect(tmp_path / "sealed.db", isolation_level=None)) as connection:
+            connection.execute("VACUUM")
+        await backend.put("slack", {"value": Secret("other")})
+        with pytest.raises(UnavailableError):
+            await backend.rotate_key()
+        return done.remains or ""
+
+    remains = using(sealed(tmp_path, source), carry_on)
+    (keys / "master.key").rmdir()
+    assert (True, "value") == ("master.key.new" in remains, get(tmp_path, "github", source))
+
+
+def test_the_old_key_stays_while_the_new_wrapping_is_in_the_wal_alone(tmp_path: Path) -> None:
+    """Where another program reads the file, the old key is kept beside the new one until the next start."""
+    source = key_file(tmp_path)
+
+    async def during_a_backup(backend: SealedBackend) -> tuple[bool, bool]:
+        await backend.put("github", {"value": Secret("value")})
+        with closing(sqlite3.connect(tmp_path / "sealed.db", isolation_level=None)) as connection:
+            connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM secrets").fetchone()
+            done = await backend.rotate_key()
+            return "another program reads" in (done.remains or ""), (tmp_path / "master.key.new").exists()
+
+    during = using(sealed(tmp_path, source), during_a_backup)
+    value = get(tmp_path, "github", source)
+    assert ((True, True), "value", False) == (during, value, (tmp_path / "master.key.new").exists())

@@ -254,6 +254,24 @@ def test_a_keyring_that_waits_for_somebody_hangs_nobody(tmp_path: Path) -> None:
     assert expected == using(sealed(tmp_path, source, key_seconds=0.05), slow)
 
 
+def test_who_comes_while_the_keyring_hangs_is_told_at_once(tmp_path: Path) -> None:
+    """Only those who came first wait out the deadline; the others get the same answer without a wait."""
+    source = SlowSource(key_file(tmp_path))
+
+    async def later(backend: SealedBackend) -> tuple[bool, str]:
+        await asyncio.sleep(1.05)
+        asking = asyncio.create_task(backend.list())
+        await asyncio.sleep(0)
+        answered = asking.done()
+        with pytest.raises(LockedError) as caught:
+            await asking
+        source.answer.set()
+        return answered, caught.value.message
+
+    expected = (True, "the slow keyring has not answered for 0.5 seconds")
+    assert expected == using(sealed(tmp_path, source, key_seconds=0.5), later)
+
+
 def test_a_change_that_takes_too_long_is_of_unknown_outcome(tmp_path: Path) -> None:
     """A put that the disk has not answered in time may have happened, and one behind it has not."""
 
