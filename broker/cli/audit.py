@@ -26,7 +26,9 @@ from broker.errors import MEANINGS, UnavailableError
 
 Body = TypeVar("Body", bound=Callable[..., Any])
 
-_KNOWN: Final = frozenset({"seq", "prev", "time", "event"})
+_ELSEWHERE: Final = frozenset({"seq", "prev", "time", "event", "gid", "start", "boot", "dialect", "fingerprint"})
+"""Fields that stand at the beginning of a line already, or that only a program wants: ``--json`` has them."""
+
 _BRIEF: Final = ("server", "secret", "uid", "pid", "unit", "accessor", "version", "code", "rule", "reason")
 
 from_directory = click.option(
@@ -192,12 +194,12 @@ def _print_record(text: bytes, filters: Filters, *, as_json: bool) -> None:
         click.echo(text.decode("utf-8", "replace").rstrip("\n"))
         return
     brief = show.fields(record, _BRIEF)
-    rest = show.fields(record, [name for name in record if name not in _KNOWN and name not in _BRIEF])
+    rest = show.fields(record, [name for name in record if name not in _ELSEWHERE and name not in _BRIEF])
     refused = "code" in record
     show.line(
         Cell(moments.local(record["time"]), "dim"),
         "  ",
-        Cell(f"{record['event']:<18}", "red" if refused else "bold"),
+        Cell(f"{record['event']:<21}", "red" if refused else "bold"),
         f"  {brief}",
         Cell(f"  {rest}", "dim"),
     )

@@ -142,24 +142,29 @@ def _pieces(log: Log, segment: str, offset: int = 0) -> Iterator[bytes]:
 
 def follow(log: Log, *, pause: Callable[[], None] = lambda: time.sleep(0.5)) -> Iterator[bytes]:
     """Yield each line that is written from now on, also in segments that begin meanwhile, for ever."""
-    known = log.segments()
-    offset = known[-1].length if known and known[-1].name == chain.CURRENT else 0
+    found = log.segments()
+    offset = found[-1].length if found and found[-1].name == chain.CURRENT else 0
+    earlier = _earlier(found)
     rest = b""
     while True:
         try:
             page = log.page(chain.CURRENT, offset)
         except RequestError:
             page = Page(text=b"", next=offset, end=True)  # it has just been given its number, or is broken
-        now = log.segments()
-        if len(now) > len(known):
+        now = _earlier(log.segments())
+        if len(now) > len(earlier):
             # What was the current segment has a number now, and the page may be of the one after it.
-            for segment in now[max(0, len(known) - 1) : -1]:
-                yield from split(iter([rest, *_pieces(log, segment.name, offset)]))
+            for segment in now[len(earlier) :]:
+                yield from split(iter([rest, *_pieces(log, segment, offset)]))
                 offset, rest = 0, b""
-            known = now
+            earlier = now
             continue
         *whole, rest = (rest + page.text).split(b"\n")
         yield from (text + b"\n" for text in whole)
         offset = page.next
         if page.end:
             pause()
+
+
+def _earlier(segments: list[Segment]) -> list[str]:
+    return [segment.name for segment in segments if segment.name != chain.CURRENT]

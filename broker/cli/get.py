@@ -58,9 +58,7 @@ class Bind(click.ParamType[int | str]):
 @click.option("--bind", type=Bind(), default="none", help="The process whose life the lease hangs on; $$ in a script.")
 @click.option("--ttl", metavar="TIME", help=f"How long it is needed, as in 10m. [default: {_TTL}; {_TTL_AWS} for aws]")
 @options.which_broker
-def get(
-    *, where: Where, name: str, form: str, field: str | None, bind: int | str, ttl: str | None
-) -> None:
+def get(*, where: Where, name: str, form: str, field: str | None, bind: int | str, ttl: str | None) -> None:
     """
     Print the credential NAME to stdout.
 

@@ -57,7 +57,10 @@ def arguments(words: list[str]) -> Arguments:
             found.help = True
         elif word in {"--user", "--system"}:
             found.where = (word, "")
-        elif option in {"--socket", "--dir"} and (equals or rest):
+        elif option in {"--socket", "--dir"}:
+            if not equals and not rest:
+                message = f"{option} needs a path"
+                raise CannotStartError(message, code="invalid_request", hint="mcp-broker exec --help")
             found.where = (option, path if equals else rest.pop(0))
         elif word.startswith("-") or found.server:
             message = f"exec does not understand {word!r}; what is meant for the server follows a --"

@@ -1,0 +1,115 @@
+"""What a command says when it cannot do what it was asked, and the status it ends with."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.cli.main import COMMANDS
+from broker.errors import MEANINGS
+from tests.cli.shell import shell
+from tests.fakes.wire_broker import Refuse, WireBroker
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[WireBroker]:
+    """Return a broker that says what it is told to."""
+    with WireBroker(tmp_path / "b") as listening:
+        yield listening
+
+
+@pytest.mark.parametrize("code", MEANINGS)
+def test_each_code_ends_with_its_status(fake: WireBroker, code: str) -> None:
+    """An error of the broker is told with its message and hint, and has its exit status."""
+
+    def refuse(_: dict[str, Any]) -> None:
+        raise Refuse(code, message="it is so", hint="do this")
+
+    fake.verbs["status"] = refuse
+    done = shell("status", *fake.where)
+    assert (MEANINGS[code].exit, "", "mcp-broker: it is so\nhint: do this\n") == (done.status, done.out, done.err)
+
+
+def test_a_missing_broker_is_unavailable_and_the_hint_starts_it(tmp_path: Path) -> None:
+    """Where nobody listens the status is 4 and the hint is the command for this very broker."""
+    done = shell("status", "--dir", str(tmp_path))
+    assert (4, f"hint: mcp-broker serve --dir {tmp_path}") == (done.status, done.err.splitlines()[1])
+
+
+def test_a_broker_that_hangs_is_given_up(fake: WireBroker) -> None:
+    """A broker that accepts and never answers ends the command with status 4."""
+    fake.mute = True
+    done = shell("status", *fake.where)
+    assert (4, True) == (done.status, "accepts connections but does not answer" in done.err)
+
+
+def test_a_broker_that_hangs_up_is_said(fake: WireBroker) -> None:
+    """A connection that ends before the answer is told as such."""
+    fake.hang_up = True
+    assert "closed the connection" in shell("status", *fake.where).err
+
+
+def test_what_is_no_broker_is_said(fake: WireBroker) -> None:
+    """A line that is no JSON object is not taken for an answer."""
+    fake.before = [b"SSH-2.0-OpenSSH\n"]
+    assert (4, True) == (
+        (done := shell("status", *fake.where)).status,
+        "does not speak as a broker does" in done.err,
+    )
+
+
+def test_what_nobody_foresaw_is_one_line_without_values(fake: WireBroker) -> None:
+    """An answer of an unknown shape makes no traceback, and the switch for more shows lines of code and no values."""
+    fake.verbs["lease/list"] = lambda _: {"leases": [{"accessor": "canary-9"}]}
+    done = shell("lease", "list", *fake.where)
+    more = shell("lease", "list", *fake.where, MCP_BROKER_DEBUG="1")
+    assert (1, "", 2) == (done.status, done.out, len(done.err.splitlines()))
+    assert re.match(r"mcp-broker: something unexpected happened \(KeyError in leases\.py:\d+\)\nhint: ", done.err)
+    assert (True, False) == ("leases.py" in more.err.splitlines()[-1], "canary" in done.err + more.err)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["no-such-command"], "no-such-command"),
+        (["status", "--no-such-option"], "--no-such-option"),
+        (["status", "--user", "--system"], "--user and --system name two brokers"),
+        (["status", "--dir"], "--dir"),
+        (["lease", "revoke"], "ACCESSOR"),
+        (["serve", "--socket", "/x"], "--socket says where a broker listens"),
+        (["audit", "show", "--since", "yesterday"], "write how long ago"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_status_2(words: list[str], says: str) -> None:
+    """It is told in our form, with the command that helps."""
+    done = shell(*words)
+    assert (2, "", True) == (done.status, done.out, says in done.err)
+    assert re.fullmatch(r"mcp-broker: [^A-Z].*[^.]\nhint: mcp-broker.* --help\n", done.err)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    """Help is there for each, costs no broker, and holds no word that only its author knows."""
+    done = shell(command, "--help")
+    assert (0, "", True) == (done.status, done.err, done.out.startswith(f"Usage: mcp-broker {command}"))
+
+
+def test_the_overview_lists_every_command() -> None:
+    """The overview has a line for each command."""
+    lines = [line.split() for line in shell("--help").out.splitlines()]
+    assert set(COMMANDS) == {words[0] for words in lines if words and words[0] in COMMANDS}
+
+
+def test_the_version_is_printed() -> None:
+    """The version goes to stdout."""
+    assert re.fullmatch(r"mcp-broker \d+\.\d+\.\d+\S*\n", shell("--version").out)
+
+
+def test_a_terminal_cannot_be_commanded_by_what_is_printed(fake: WireBroker) -> None:
+    """Control characters in what a broker says are spelled out."""
+    row = {"name": "x\x1b]0;title\x07", "secrets": [], "selectors": [], "leases": 0, "command": ["[red]"]}
+    fake.verbs["server/list"] = lambda _: {"servers": [row]}
+    out = shell("server", "list", *fake.where).out
+    assert (False, True, True) == ("\x1b" in out, "\\x1b]0;title\\x07" in out, "[red]" in out)
