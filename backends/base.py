@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, NoReturn, Protocol, final, runtime_checkable
 
+import msgspec
+
 _MARKER: Final = "<secret>"
 
 
@@ -55,8 +57,7 @@ class Secret:
         raise TypeError(message)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credential:
+class Credential(msgspec.Struct, frozen=True, kw_only=True):
     """
     What a backend issued, once.
 

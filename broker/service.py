@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import msgspec
+
 from backends import base
 from backends.base import Backend, Credential, Secret
 from broker.attest import Anchor, Peer
@@ -50,8 +52,7 @@ MOST_UNBOUND_TTL: Final = 3600.0
 """Seconds that a lease may last that hangs on no process."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """
     What a workload asks for.
 
@@ -73,8 +74,7 @@ class Wanted:
     dialect: str = "lines"
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(msgspec.Struct, frozen=True):
     """What may leave now: a lease and the values it is about."""
 
     lease: Lease

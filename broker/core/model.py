@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import msgspec
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
+
+class Process(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     """
     A process, named so that no other one ever has the same name.
 

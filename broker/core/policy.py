@@ -10,19 +10,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
+import msgspec
+
 from broker.core.model import Policy, SecretRule, ServerRule
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """What is wanted: to open ``server`` with all its secrets, or one ``secret``, or that secret for that server."""
 
     server: str | None = None
     secret: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allowed:
+class Allowed(msgspec.Struct, frozen=True, kw_only=True):
     """Yes, by the rule of this server."""
 
     rule: ServerRule
