@@ -3,7 +3,7 @@
 #   make demo    sets everything up and takes you on the tour
 #   make test    runs every test, with the oldest and the newest Python there is
 #
-# Also: make check (lint, format, types), bench, lock, clean.
+# Also: make check (lint, format, types), bench, live-servers, lock, clean.
 # PYTHON=/path/to/python3.12 uses that one alone. TESTS="-k audit" is handed to pytest.
 
 # No target of this file may start in an environment that another project left behind.
@@ -13,7 +13,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 SOURCES := $(shell find broker backends bin -type f ! -name '*.pyc')
 TESTS ?=
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test check bench live-servers lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.demo
@@ -21,7 +21,7 @@ demo: .venv/.demo
 
 # Everything with the oldest, from the working tree. With the newest what needs no root, and as it is installed: from
 # the wheel, by the launcher. CI's list of what must run belongs to the first run, which skips nothing for want of root.
-test: .venv/.dev .venv-newest/.installed
+test: .venv/.dev .venv-newest/.installed live-servers
 	@echo "oldest: $$(.venv/bin/python -VV)"
 	.venv/bin/python -m pytest $(TESTS)
 	@echo "newest: $$(.venv-newest/bin/python -VV)"
@@ -39,11 +39,14 @@ check: .venv/.dev
 bench: .venv-newest/.installed
 	.venv-newest/bin/python -m benchmarks
 
+# Other people's MCP servers and clients, which tests/live runs: from PyPI, and from npm where there is one.
+live-servers: .cache/live/python/.installed $(if $(shell command -v npm),.cache/live/npm/.installed)
+
 lock: .venv/.dev
 	.venv/bin/python tools/lock.py
 
 clean:
-	rm -rf .venv .venv-newest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis
+	rm -rf .venv .venv-newest .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment is made once and filled when what it is made from has changed. The stamps are the only memory.
@@ -71,3 +74,16 @@ clean:
 	rm -rf build
 	.venv-newest/bin/python $(PIP) install --no-deps --no-build-isolation --force-reinstall .
 	@rm -rf build && touch $@
+
+.cache/live/python/.installed: .venv/.python requirements/live.txt
+	rm -rf $(@D)
+	.venv/bin/python -m venv $(@D)
+	$(@D)/bin/python $(PIP) install --require-hashes --only-binary :all: -r requirements/live.txt
+	@touch $@
+
+NPM_FILES := $(addprefix tests/live/npm/,package.json package-lock.json .npmrc)
+
+.cache/live/npm/.installed: $(NPM_FILES)
+	rm -rf $(@D) && mkdir -p $(@D) && cp $(NPM_FILES) $(@D)
+	cd $(@D) && npm ci --silent
+	@touch $@

@@ -12,24 +12,29 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-HEADER: Final = "# Written by `make lock` from pyproject.toml. Do not edit.\n\n"
+HEADER: Final = "# Written by `make lock` from {source}. Do not edit.\n\n"
 COMPILE: Final = (
-    "pip", "compile", "pyproject.toml", "--quiet", "--universal", "--python-version=3.11", "--generate-hashes",
+    "pip", "compile", "--quiet", "--universal", "--python-version=3.11", "--generate-hashes",
     "--no-header", "--no-emit-index-url", "--no-emit-find-links",
 )  # fmt: skip
 
 
-def lock(name: str, *options: str) -> None:
-    """Resolve with ``options`` and write ``requirements/NAME.txt``."""
-    command = [str(Path(sys.executable).with_name("uv")), *COMPILE, *options]
+def lock(name: str, source: str, *options: str) -> None:
+    """Resolve what ``source`` asks for, with ``options``, and write ``requirements/NAME.txt``."""
+    command = [str(Path(sys.executable).with_name("uv")), *COMPILE, source, *options]
     resolved = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)  # noqa: S603 - our own words
-    (ROOT / "requirements" / f"{name}.txt").write_text(HEADER + resolved.stdout)
+    (ROOT / "requirements" / f"{name}.txt").write_text(HEADER.format(source=source) + resolved.stdout)
 
 
 def main() -> None:
-    """Lock what the developer needs, then the part of it that the tour needs, at the same versions."""
-    lock("dev", "--upgrade", "--extra=demo", "--extra=dev")
-    lock("demo", "--extra=demo", "--group=build", "--constraint=requirements/dev.txt")
+    """
+    Lock what the developer needs, then the part of it that the tour needs, at the same versions.
+
+    The servers that the live tests run are others' programs and have a lock of their own.
+    """
+    lock("dev", "pyproject.toml", "--upgrade", "--extra=demo", "--extra=dev")
+    lock("demo", "pyproject.toml", "--extra=demo", "--group=build", "--constraint=requirements/dev.txt")
+    lock("live", "requirements/live.in", "--upgrade")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Tests against the real thing: each says what it needs, and is skipped with the reason where that is missing."""
+"""The real thing: other people's MCP servers and clients, from npm and PyPI (``make live-servers``)."""
