@@ -30,7 +30,6 @@ from broker.errors import AuditError
 __all__ = ["AuditLog", "AuditStatus", "Settings"]
 
 _OPENING: Final = 5.0
-_SLOWEST_RETRY: Final = 8.0
 _SHORT_LIFE: Final = 10.0
 _ROLL_AGAIN: Final = 1 << 20
 _FINGERPRINT_BYTES: Final = 16
@@ -361,7 +360,7 @@ class AuditLog:
         """
         now = self._loop.time()
         lived = now - self._began_at
-        self._retry = self._settings.tick if lived > _SHORT_LIFE else min(self._retry * 2, _SLOWEST_RETRY)
+        self._retry = self._settings.tick if lived > _SHORT_LIFE else min(self._retry * 2, self._settings.patience)
         self._retry_at = now if lived > _SHORT_LIFE else now + self._retry
         self._recover()
 

@@ -25,6 +25,7 @@ class Settings:
     Attributes:
         deadline: seconds that a record may wait for the disk before it is refused.
         tick: seconds between two attempts to mend, and between two looks at the clock.
+        patience: the most seconds between two attempts, on a disk that fails again and again soon after it was mended.
         look: seconds between two looks at the file while nothing is written.
         segment_bytes: the length at which a new segment begins.
         reserve: bytes of disk kept for what must be recorded (``note``); with less than this, releases are refused.
@@ -34,6 +35,7 @@ class Settings:
 
     deadline: float = 0.8
     tick: float = 0.25
+    patience: float = 8.0
     look: float = 0.5
     segment_bytes: int = 64 << 20
     reserve: int = 4 << 20

@@ -18,7 +18,7 @@ from broker.core.findings import Report
 from broker.core.verification import split, verify
 from broker.errors import AuditError
 
-QUICK: Final = Settings(deadline=0.3, tick=0.02, look=0.05, reserve=0)
+QUICK: Final = Settings(deadline=0.3, tick=0.02, patience=0.05, look=0.05, reserve=0)
 """A log that does not let a test wait."""
 
 PATIENCE: Final = 20.0

@@ -199,6 +199,9 @@ class _Reader:
             extra = self.lines - 1 - step.lines
             if extra:
                 self.judge_rest(step, extra, first)
+            # A broker that found the end damaged hung its first record on it all the same: that vouches for nothing.
+            if first.why == "damaged":
+                self.leave_suspects()
             self.back_to(step)
             self.take(place, head)
         if first.why not in _ROUTINE:
@@ -382,6 +385,14 @@ class _Reader:
         else:
             self.find(f.EDITED, this, "this line is not the one that was written; the one before it may not be either")
 
+    def leave_suspects(self) -> None:
+        """Report two neighbours of which no record tells which one was changed."""
+        if self.suspects is None:
+            return
+        before, this = self.suspects
+        self.suspects = None
+        self.find(f.WRONG_PREV, this, f"this line does not hang on {before}; one of them was changed")
+
     # -- findings ------------------------------------------------------------
 
     def find(self, kind: str, place: _Place, text: str, *, alarm: bool = True) -> int | None:
@@ -398,9 +409,7 @@ class _Reader:
     def report(self) -> Report:
         """Sum up."""
         self.settle(None)
-        if self.suspects is not None:
-            before, this = self.suspects
-            self.find(f.WRONG_PREV, this, f"this line does not hang on {before}; one of them was changed")
+        self.leave_suspects()
         if self.torn is not None:
             self.find(f.TORN, self.torn[0], "the last line breaks off")
         if not self.records and not self.findings:

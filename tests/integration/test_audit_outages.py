@@ -114,7 +114,7 @@ def test_segment_that_fails_at_once_is_not_followed_by_another_at_once(tmp_path:
 
     async def body() -> None:
         disk = BadDisk()
-        async with opened(tmp_path, files=disk) as log:
+        async with opened(tmp_path, files=disk, settings=replace(QUICK, patience=8.0)) as log:
             end = time.monotonic() + 1.5
             while time.monotonic() < end:
                 if log.state().accepts:
