@@ -38,7 +38,7 @@ def line(*cells: Cell | str, err: bool = False) -> None:
     """Print one line of several pieces."""
     pieces = [_cell(each) for each in cells]
     if _is_plain(err=err):
-        click.echo("".join(safe(each.text) for each in pieces), err=err)
+        click.echo("".join(safe(each.text) for each in pieces).rstrip(), err=err)
         return
     from rich.text import Text  # noqa: PLC0415 - only a terminal needs it
 
