@@ -16,7 +16,7 @@ from typing import Final
 from broker.config import files, sections, servers, template
 from broker.config.document import Document, parse
 from broker.config.model import LOCAL, SEALED, BackendConfig, Config, SecretConfig, ServerConfig
-from broker.config.problems import InvalidConfigError, Problems
+from broker.config.problems import MOST, InvalidConfigError, Problem, Problems
 from broker.config.table import Table
 from broker.core.model import Limits
 from broker.paths import Mode, Places
@@ -109,15 +109,15 @@ def installed_types() -> frozenset[str]:
 
 def _documents(paths: Iterable[Path], *, uid: int) -> list[Document]:
     """Return all files, or raise what is wrong with any of them."""
-    problems = Problems()
+    wrong: list[Problem] = []
     found = []
     for path in paths:
         try:
             found.append(parse(files.read(path, uid=uid, trusted=True), path))
         except InvalidConfigError as error:
-            for problem in error.problems:
-                problems.add(problem)
-    problems.settle()
+            wrong += error.problems
+    if wrong:
+        raise InvalidConfigError(wrong[:MOST])
     return found
 
 

@@ -60,6 +60,23 @@ class Problem:
         return f"{self.where}: {self.key}: {self.text}" if self.key else f"{self.where}: {self.text}"
 
 
+class WrongTextError(ValueError):
+    """
+    A piece of text in the config does not mean anything; who knows where it stands makes a problem of it.
+
+    Attributes:
+        message: what is wrong; never the text itself.
+        hint: what mends it.
+
+    """
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        """Say what is wrong and what mends it."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
 class InvalidConfigError(ConfigError):
     """
     The config has these problems, in the order in which they stand there.

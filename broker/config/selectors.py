@@ -10,6 +10,8 @@ import pwd
 import re
 from typing import Final
 
+from broker.config.problems import WrongTextError
+
 KINDS: Final = ("uid", "gid", "unit", "user", "group")
 
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,9}")
@@ -21,21 +23,12 @@ _FORGEABLE: Final = frozenset({"exe", "path", "argv", "cmdline", "env", "pid", "
 _FORMS: Final = "write uid:N, gid:N, unit:NAME.service, user:NAME or group:NAME"
 
 
-class SelectorError(ValueError):
-    """
-    The text is no selector, or one that proves nothing.
-
-    Attributes:
-        message: what is wrong; never the text itself.
-        hint: what mends it.
-
-    """
+class SelectorError(WrongTextError):
+    """The text is no selector, or one that proves nothing."""
 
     def __init__(self, message: str, *, hint: str = _FORMS) -> None:
-        """Say what is wrong and what mends it."""
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        """Say what is wrong and what may stand there instead."""
+        super().__init__(message, hint=hint)
 
 
 def canonical(text: str) -> str:

@@ -9,6 +9,7 @@ for its danger.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
@@ -170,13 +171,8 @@ def _selectors(table: Table) -> frozenset[str] | None:
         return None
     if not words:
         table.reject("selectors", text="an empty list holds for nobody", hint="leave it out, or name a selector")
-    found = set()
-    for number, word in enumerate(words):
-        try:
-            found.add(selectors.canonical(word))
-        except selectors.SelectorError as error:
-            table.reject("selectors", number, text=error.message, hint=error.hint)
-    return frozenset(found) or None
+    found = [table.read(selectors.canonical, word, "selectors", number) for number, word in enumerate(words)]
+    return frozenset(one for one in found if one is not None) or None
 
 
 def _templates(table: Table, key: str, *, variable: bool) -> dict[str, template.Template]:
@@ -185,10 +181,9 @@ def _templates(table: Table, key: str, *, variable: bool) -> dict[str, template.
         if not _VARIABLE.fullmatch(name):
             table.reject(key, name, text="not the name of a variable")
             continue
-        try:
-            found[name] = template.parse(text, variable=name if variable else None)
-        except template.TemplateError as error:
-            table.reject(key, name, text=error.message, hint=error.hint)
+        one = table.read(partial(template.parse, variable=name if variable else None), text, key, name)
+        if one is not None:
+            found[name] = one
     return found
 
 

@@ -6,11 +6,13 @@ at once. This module refuses to quote values; keys it may.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 from broker.config import duration
 from broker.config.document import Document
-from broker.config.problems import KeyPath, Location, Problem, Problems, dotted, meant
+from broker.config.problems import KeyPath, Location, Problem, Problems, WrongTextError, dotted, meant
+
+T = TypeVar("T")
 
 _TYPES: Final[Mapping[type, str]] = {
     bool: "true or false",
@@ -97,12 +99,13 @@ class Table:
         if value is None:
             return None
         try:
-            length = duration.seconds(value)
+            length, wrong = duration.seconds(value), None
         except ValueError as error:
-            self.reject(key, text=str(error))
-            return None
-        if length < lowest:
-            self.reject(key, text=f"must be at least {duration.text(lowest)}")
+            length, wrong = 0.0, str(error)
+        if wrong is None and length < lowest:
+            wrong = f"must be at least {duration.text(lowest)}"
+        if wrong is not None:
+            self.reject(key, text=wrong)
             return None
         return length
 
@@ -137,6 +140,16 @@ class Table:
     def holds_text(self, key: str) -> bool:
         """Return whether a key holds text, and note it where it does not."""
         return self._is_text(self.rows[key], key)
+
+    def read(self, reader: Callable[[str], T], text: str, *key: str | int) -> T | None:
+        """Return what ``reader`` makes of a text; None where it refuses, which is noted."""
+        try:
+            return reader(text)
+        except WrongTextError as error:
+            wrong = error
+        # Behind the handler: what this raises in the end carries no other error along.
+        self.reject(*key, text=wrong.message, hint=wrong.hint)
+        return None
 
     def each(self, values: Iterable[str], key: str, judge: Callable[[str], str | None]) -> None:
         """Note what ``judge`` finds wrong with the elements of an array."""

@@ -15,6 +15,7 @@ from typing import Final
 from urllib.parse import quote
 
 from backends.base import Secret
+from broker.config.problems import WrongTextError
 from broker.errors import ConfigError
 
 SECRET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -32,21 +33,8 @@ _TOKEN: Final = re.compile(r"\{\{|\}\}|\{(?P<inside>[^{}]*)\}|[{}]")
 _BRACE_HINT: Final = "write {{ and }} for braces that are no reference"
 
 
-class TemplateError(ValueError):
-    """
-    The text is no template.
-
-    Attributes:
-        message: what is wrong and at which character; never the text itself.
-        hint: what mends it.
-
-    """
-
-    def __init__(self, message: str, *, hint: str) -> None:
-        """Say what is wrong and what mends it."""
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+class TemplateError(WrongTextError):
+    """The text is no template. The message names the character."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -185,6 +185,15 @@ def test_says_that_a_file_is_not_ours_to_read(tmp_path: Path) -> None:
     assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def test_leaves_no_file_open(tmp_path: Path) -> None:
+    """Whether a file is read or refused, it is closed again."""
+    (tmp_path / "good").write_text("")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    files.read(tmp_path / "good", uid=UID, trusted=False)
+    refusal(tmp_path, trusted=False)
+    assert before == len(list(Path("/proc/self/fd").iterdir()))
+
+
 def directory_refusal(path: Path) -> tuple[str, str | None] | None:
     """Return why the directories of a file are not trusted, without the path; None where they are."""
     try:
@@ -205,6 +214,20 @@ def test_looks_at_all_directories_above(tmp_path: Path, mode: int, inner: str, *
     top.chmod(mode)
     expected = None if fine else ("everybody can write it, and it leads to the config", f"chmod o-w {top}")
     assert expected == directory_refusal(top / inner / "broker.toml")
+
+
+@pytest.mark.root
+def test_directories_further_above_may_be_anybodys(tmp_path: Path) -> None:
+    """A user namespace hides who owns what is above; the config's own directory must be ours or root's."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a directory away")
+    config = tmp_path / "above/config"
+    config.mkdir(parents=True)
+    os.chown(tmp_path / "above", 12345, 12345)
+    assert None is directory_refusal(config / "broker.toml")
+    os.chown(config, 12345, 12345)
+    expected = f"it belongs to uid 12345, not to uid {UID} or root, and it leads to the config"
+    assert (expected, f"chown {UID} {config}") == directory_refusal(config / "broker.toml")
 
 
 def test_looks_at_both_ends_of_a_link(tmp_path: Path) -> None:

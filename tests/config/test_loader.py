@@ -17,7 +17,7 @@ from broker.config.model import (
     SecretConfig,
     ServerConfig,
 )
-from broker.config.problems import InvalidConfigError
+from broker.config.problems import MOST, InvalidConfigError
 from broker.config.template import parse
 from broker.core.model import Limits, Policy, SecretRule, ServerRule
 from broker.paths import Places, within
@@ -353,6 +353,15 @@ def test_tells_of_all_broken_files(places: Places) -> None:
     assert expected == {problem.where.file.name: problem.where.line for problem in caught.value.problems}
 
 
+def test_gives_up_after_as_many_broken_files_as_one_reads(places: Places) -> None:
+    """Of a hundred broken files the first score is told, and the error is chained to none of them."""
+    for number in range(100):
+        write(places.config / f"broker.d/{number}.toml", "a =")
+    with pytest.raises(InvalidConfigError) as caught:
+        load(places)
+    assert (MOST, None) == (len(caught.value.problems), caught.value.__context__)
+
+
 def test_refuses_a_config_that_all_can_write(places: Places) -> None:
     """A config that others can write is not loaded."""
     path = places.config / "broker.toml"
@@ -375,6 +384,21 @@ def test_checks_a_single_file(tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     write(path, "[servers.a]\nselectors = ['unit:a.service']")
     assert ("system", (path,)) == (load_file(path, "system").mode, load_file(path, "system").files)
+
+
+@pytest.mark.root
+def test_checks_a_file_of_somebody_else(tmp_path: Path) -> None:
+    """A file that is only checked may be anybody's, as a checkout in CI is; one in force may not."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    found = within(tmp_path)
+    found.config.mkdir(mode=0o700)
+    path = found.config / "broker.toml"
+    write(path, "")
+    os.chown(path, 12345, 12345)
+    assert (path,) == load_file(path, "user").files
+    with pytest.raises(InvalidConfigError, match="it belongs to uid 12345"):
+        load(found)
 
 
 @given(st.binary())

@@ -231,6 +231,21 @@ def test_ends_after_as_many_mistakes_as_one_reads() -> None:
 
 
 @pytest.mark.parametrize(
+    "lines",
+    [
+        "selectors = [" + "'x'," * MOST + "]",
+        "\n".join(f"env.V{number} = '{{'" for number in range(MOST)),
+        "\n".join(f"[secrets.s{number}]\nttl = -1" for number in range(MOST)),
+    ],
+)
+def test_giving_up_carries_no_other_error_along(lines: str) -> None:
+    """The error of too many mistakes is not chained to the last of them."""
+    with pytest.raises(InvalidConfigError) as caught:
+        config(f"[servers.a]\n{lines}")
+    assert (None, None) == (caught.value.__cause__, caught.value.__context__)
+
+
+@pytest.mark.parametrize(
     ("chain", "expected"),
     [
         ({"a": "b", "b": "c", "c": "a"}, ["servers.a.like: leads back to this server"]),
