@@ -251,7 +251,7 @@ class RunningBroker:
 
 
 @contextmanager
-def start(  # noqa: PLR0913 -- all but the first are options with a default
+def start(
     directory: Path,
     *,
     config: str = ONE_SERVER,

@@ -65,8 +65,8 @@ def _retry_at(lease: Lease, now: float) -> float:
     left = lease.expires_at - now
     if left <= 0:
         return now + LATE
-    part = (1 + crc32(lease.accessor.encode()) / 2**32) / 6
-    return min(lease.expires_at, now + min(max(left * part, RETRY_FLOOR), RETRY_CAP))
+    own = (1 + crc32(lease.accessor.encode()) / 2**32) / 2
+    return min(lease.expires_at, now + max(min(left / 3, RETRY_CAP) * own, RETRY_FLOOR))
 
 
 class LeaseTable:

@@ -1,0 +1,482 @@
+"""
+Every lease there is: whose it is, what is due.
+
+Time is a number here. This module refuses to know what a process is: it is a name
+that no other one has.
+"""
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, Final
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from broker.core.leases import LATE, RETRY_CAP, RETRY_FLOOR, Expire, LeaseTable, Renew, renewal_at
+from broker.core.model import Lease, Process
+
+LONG: Final = 1e7
+
+ANY: Final = st.integers(0, 12)
+"""Which lease, counted back from the newest."""
+
+
+def process(number: int) -> Process:
+    """Return a process."""
+    return Process(boot="boot", pid=number, start=1, uid=1000)
+
+
+def lease(accessor: str = "a", holder: Process | None = process(7), **changes: Any) -> Lease:  # noqa: ANN401, B008
+    """Return a lease of 90 s, made at 0, for the secret ``s``."""
+    plain = Lease(
+        accessor=accessor,
+        secret="s",
+        server="app",
+        backend="local",
+        process=holder,
+        uid=1000,
+        issued_at=0.0,
+        expires_at=90.0,
+        ttl=90.0,
+    )
+    return replace(plain, **changes)
+
+
+def table(*leases: Lease) -> LeaseTable:
+    """Return a table with these in it."""
+    made = LeaseTable()
+    for each in leases:
+        made.add(each)
+    return made
+
+
+def told(made: LeaseTable, now: float) -> list[tuple[str, str]]:
+    """Return what is due, as words."""
+    return [(type(due).__name__, due.lease.accessor) for due in made.due(now)]
+
+
+class TestWhoHoldsWhat:
+    """A lease is found by its name, by its process and secret, and by its process."""
+
+    def test_an_empty_table_has_nothing(self) -> None:
+        """In an empty table nothing is found, counted or due."""
+        empty = LeaseTable()
+        found = (len(empty), list(empty), empty.get("a"), empty.find(process(7), "s"), empty.of(process(7)))
+        assert (0, [], None, None, ()) == found
+
+    def test_a_lease_is_found_by_process_and_secret(self) -> None:
+        """What a process holds for a secret is found, and for another secret or process it is not."""
+        made = table(lease())
+        found = [made.find(process(7), "s"), made.find(process(7), "t"), made.find(process(8), "s")]
+        assert [lease(), None, None] == found
+
+    def test_a_lease_of_no_process_is_found_by_its_name_alone(self) -> None:
+        """What hangs on its time alone belongs to nobody who could ask for it again."""
+        made = table(lease(holder=None))
+        assert (lease(holder=None), None, 0) == (made.get("a"), made.find(None, "s"), made.processes)
+
+    def test_the_newest_is_the_one_that_is_found(self) -> None:
+        """Of two leases of one process for one secret the later one is found."""
+        made = table(lease("a"), lease("b"))
+        found = made.find(process(7), "s")
+        assert "b" == (found and found.accessor)
+
+    def test_when_the_newest_goes_the_one_before_is_found_again(self) -> None:
+        """A process that gives back its newest lease for a secret still holds the older one."""
+        made = table(lease("a"), lease("b"), lease("t", secret="t"), lease("c"))
+        made.remove("c")
+        found = made.find(process(7), "s")
+        assert "b" == (found and found.accessor)
+
+    def test_when_an_older_one_goes_the_newest_stays_found(self) -> None:
+        """Removing an older lease changes nothing for the newest."""
+        made = table(lease("a"), lease("b"))
+        made.remove("a")
+        found = made.find(process(7), "s")
+        assert "b" == (found and found.accessor)
+
+    def test_leases_are_counted_by_user(self) -> None:
+        """Each user's leases are counted, and a user whose last one went has none."""
+        made = table(lease("a"), lease("b"), lease("c", uid=1001))
+        made.remove("c")
+        assert (2, 0) == (made.count(1000), made.count(1001))
+
+    def test_removing_what_is_not_there_does_nothing(self) -> None:
+        """A lease can be removed once; after that there is none."""
+        made = table(lease())
+        assert (lease(), None, 0) == (made.remove("a"), made.remove("a"), made.processes)
+
+    def test_a_process_that_ends_takes_all_its_leases_along(self) -> None:
+        """When a process ends its leases leave the table, oldest first, and no other's do."""
+        made = table(lease("b"), lease("a", secret="t"), lease("c", process(8)))
+        ended = [each.accessor for each in made.ended(process(7))]
+        assert (["b", "a"], ["c"]) == (ended, [each.accessor for each in made])
+
+    def test_a_process_without_leases_ends_without_a_trace(self) -> None:
+        """The end of a process that holds nothing leaves nothing to do."""
+        assert () == table(lease()).ended(process(8))
+
+
+class TestBarred:
+    """What an admin has revoked stays revoked for as long as the process lives."""
+
+    def test_a_barred_lease_stays_in_the_table(self) -> None:
+        """Barring returns the lease as it was, and it is found as barred."""
+        made = table(lease())
+        before = made.bar("a")
+        assert (lease(), lease(barred=True)) == (before, made.find(process(7), "s"))
+
+    def test_its_process_is_barred_from_the_secret(self) -> None:
+        """A process with a barred lease is barred from that secret, not from another, and no other process is."""
+        made = table(lease(), lease("t", secret="t"))
+        made.bar("a")
+        found = [made.barred(process(7), "s"), made.barred(process(7), "t"), made.barred(process(8), "s")]
+        assert [True, False, False] == found
+
+    def test_a_newer_lease_does_not_hide_the_bar(self) -> None:
+        """A process stays barred from a secret where an older lease of it was barred and a newer one was not."""
+        made = table(lease("a"), lease("b"))
+        made.bar("a")
+        assert made.barred(process(7), "s")
+
+    def test_the_bar_ends_with_the_process(self) -> None:
+        """When the process has ended nobody is barred any more, however many of its leases were."""
+        made = table(lease("a"), lease("b"))
+        made.bar("a")
+        made.bar("b")
+        made.ended(process(7))
+        assert not made.barred(process(7), "s")
+
+    def test_a_lease_that_comes_back_barred_bars(self) -> None:
+        """A lease that was barred before a restart bars its process after it, and is not due."""
+        made = table(lease(barred=True))
+        assert (True, []) == (made.barred(process(7), "s"), told(made, LONG))
+
+    def test_barring_twice_counts_once(self) -> None:
+        """Who bars a lease again is told that it was barred, and one removal lifts the bar."""
+        made = table(lease())
+        made.bar("a")
+        again = made.bar("a")
+        made.remove("a")
+        assert (lease(barred=True), False) == (again, made.barred(process(7), "s"))
+
+    def test_a_lease_of_no_process_is_removed_instead(self) -> None:
+        """Where there is no process to be kept from asking again, nothing has to stay."""
+        made = table(lease(holder=None))
+        made.bar("a")
+        assert 0 == len(made)
+
+    def test_barring_what_is_not_there_does_nothing(self) -> None:
+        """A lease that has ended cannot be barred."""
+        assert None is LeaseTable().bar("a")
+
+    def test_what_is_barred_is_never_due(self) -> None:
+        """A barred lease is neither renewed nor does it expire: its process's end is its end."""
+        made = table(lease())
+        made.bar("a")
+        assert [] == told(made, LONG)
+
+    def test_more_time_for_a_barred_lease_makes_it_due_no_more(self) -> None:
+        """A renewal that was under way when the lease was barred does not put it back in line."""
+        made = table(lease())
+        made.bar("a")
+        made.renewed("a", now=60.0, expires_at=150.0, version=None)
+        assert [] == told(made, LONG)
+
+
+class TestDue:
+    """What comes up when."""
+
+    @pytest.mark.parametrize(
+        ("changes", "expected"),
+        [
+            ({}, 60.0),
+            ({"renewable": False}, 90.0),
+            ({"process": None}, 90.0),
+        ],
+        ids=["of a process: at two thirds", "not renewable: at its end", "of no process: at its end"],
+    )
+    def test_a_lease_wants_attention_at_its_time(self, changes: dict[str, Any], expected: float) -> None:
+        """A lease comes up at two thirds of its life where it can be renewed, else at its end."""
+        assert expected == pytest.approx(renewal_at(lease(**changes)))
+
+    def test_before_two_thirds_nothing_is_due(self) -> None:
+        """A young lease needs nothing."""
+        assert [] == told(table(lease()), 59.9)
+
+    def test_at_two_thirds_it_is_to_be_renewed(self) -> None:
+        """A lease is to be renewed at two thirds of its life, once, and stays in the table."""
+        made = table(lease())
+        assert ([("Renew", "a")], [], 1) == (told(made, 60.0), told(made, 60.0), len(made))
+
+    def test_a_renewed_lease_comes_up_after_two_thirds_of_what_it_was_given(self) -> None:
+        """A renewal puts the next one off to two thirds of the new time."""
+        made = table(lease())
+        told(made, 60.0)
+        made.renewed("a", now=60.0, expires_at=150.0, version=None)
+        assert ([], [("Renew", "a")]) == (told(made, 119.9), told(made, 120.0))
+
+    def test_a_backend_that_gives_little_is_not_asked_every_second(self) -> None:
+        """Where a renewal brought 9 s instead of 90, the next one is due after 6 of them."""
+        made = table(lease())
+        told(made, 60.0)
+        made.renewed("a", now=60.0, expires_at=69.0, version=None)
+        assert ([], [("Renew", "a")]) == (told(made, 65.9), told(made, 66.0))
+
+    def test_a_renewal_that_gave_nothing_leads_to_the_end(self) -> None:
+        """A lease that the backend gave no more time expires, instead of being renewed for ever."""
+        made = table(lease())
+        told(made, 60.0)
+        made.renewed("a", now=60.0, expires_at=60.0, version=None)
+        assert [("Expire", "a")] == told(made, 60.0)
+
+    def test_a_new_version_alone_changes_no_time(self) -> None:
+        """A lease with a new version and the same end comes up when it would have."""
+        made = table(lease())
+        after = made.renewed("a", now=10.0, expires_at=90.0, version=2)
+        assert (lease(version=2), [("Renew", "a")]) == (after, told(made, 60.0))
+
+    def test_a_lease_that_has_ended_cannot_be_renewed(self) -> None:
+        """Whoever renews a lease that has ended meanwhile is told that there is none."""
+        assert None is LeaseTable().renewed("a", now=0.0, expires_at=1.0, version=None)
+
+    def test_a_renewal_that_brought_nothing_is_tried_again(self) -> None:
+        """While nobody reports a renewal a lease comes up again, ever closer, and at its end it expires."""
+        made = table(lease())
+        times: list[tuple[float, str]] = []
+        for now in range(60, 91):
+            times += [(now, word) for word, _ in told(made, float(now))]
+        words = [word for _, word in times]
+        assert (True, ["Renew"] * (len(words) - 1) + ["Expire"], 90.0) == (len(words) > 3, words, times[-1][0])
+
+    def test_between_two_attempts_there_is_a_while(self) -> None:
+        """Attempts are at least the floor and at most the cap apart."""
+        made = table(lease(ttl=9000.0, expires_at=9000.0))
+        times = [now for now in (6000 + tick / 4 for tick in range(12_001)) if told(made, now)]
+        gaps = [later - sooner for sooner, later in pairwise(times)]
+        assert (True, True) == (max(gaps) <= RETRY_CAP + 0.25, min(gaps[:-1]) >= RETRY_FLOOR - 0.25)
+
+    def test_leases_of_one_backend_do_not_come_back_together(self) -> None:
+        """Of a hundred leases that failed in one second, no more than a few are tried again in one second."""
+        made = table(*(lease(f"{number}", process(number), ttl=3600.0, expires_at=3600.0) for number in range(100)))
+        told(made, 2400.0)
+        assert max(len(told(made, 2400.0 + second)) for second in range(1, 400)) < 10
+
+    def test_what_hangs_on_its_time_expires(self) -> None:
+        """A lease of no process leaves the table at its end, once."""
+        made = table(lease(holder=None))
+        assert ([("Expire", "a")], [], 0) == (told(made, 90.0), told(made, LONG), len(made))
+
+    def test_a_lease_that_cannot_be_renewed_expires(self) -> None:
+        """Where the backend cannot prolong it, a lease is not to be renewed but ends."""
+        assert [("Expire", "a")] == told(table(lease(renewable=False)), 90.0)
+
+    def test_a_machine_that_slept_ends_no_lease_unasked(self) -> None:
+        """A lease whose time was over before anybody looked is to be renewed first, and ends a while later if not."""
+        made = table(lease())
+        late = 10_000.0
+        assert ([("Renew", "a")], [], [("Expire", "a")]) == (
+            told(made, late),
+            told(made, late + LATE - 0.1),
+            told(made, late + LATE),
+        )
+
+    def test_what_has_left_is_due_no_more(self) -> None:
+        """A lease that was removed before its time does not come up."""
+        made = table(lease())
+        made.remove("a")
+        assert [] == told(made, LONG)
+
+    def test_several_are_due_in_the_order_of_their_times(self) -> None:
+        """What was due first comes first."""
+        made = table(lease("late", None), lease("soon", process(8), expires_at=60.0, ttl=60.0))
+        assert [("Renew", "soon"), ("Expire", "late")] == told(made, 90.0)
+
+
+class Model(RuleBasedStateMachine):
+    """
+    A table beside a list that is searched from end to end for everything.
+
+    The list keeps for each lease its end, and whether it has come up since it was
+    made or renewed. It says what must be due and what must not; when exactly a
+    failed renewal is tried again is the table's own affair.
+    """
+
+    def __init__(self) -> None:
+        """Begin at 0 with nothing."""
+        super().__init__()
+        self.table = LeaseTable()
+        self.naive: list[Lease] = []
+        self.came_up: dict[str, float] = {}
+        self.last_given: dict[str, float] = {}
+        self.now = 0.0
+        self.made = 0
+
+    @rule(
+        holder=st.sampled_from([1, 1, 1, 2, None]),
+        secret=st.sampled_from("sst"),
+        uid=st.sampled_from([1000, 1001]),
+        ttl=st.sampled_from([1.0, 10.0, 1000.0]),
+        renewable=st.booleans(),
+        barred=st.integers(0, 4).map(bool).map(lambda usual: not usual),
+    )
+    def add(self, holder: int | None, secret: str, uid: int, ttl: float, *, renewable: bool, barred: bool) -> None:
+        """Make a lease; one of a process may come back barred."""
+        self.made += 1
+        new = lease(
+            f"{self.made}",
+            None if holder is None else process(holder),
+            secret=secret,
+            uid=uid,
+            issued_at=self.now,
+            expires_at=self.now + ttl,
+            ttl=ttl,
+            renewable=renewable,
+            barred=barred and holder is not None,
+        )
+        self.table.add(new)
+        self.naive.append(new)
+
+    @rule(which=ANY)
+    def remove(self, which: int) -> None:
+        """Remove one that may have ended."""
+        accessor = self._name(which)
+        expected = self._take_out(lambda each: each.accessor == accessor)
+        assert expected == [each for each in [self.table.remove(accessor)] if each is not None]
+
+    @rule(holder=st.integers(1, 2))
+    def end(self, holder: int) -> None:
+        """End a process."""
+        expected = self._take_out(lambda each: each.process == process(holder))
+        assert expected == list(self.table.ended(process(holder)))
+
+    @rule(which=ANY)
+    def bar(self, which: int) -> None:
+        """Revoke one by an admin's word."""
+        accessor = self._name(which)
+        before = self._find(accessor)
+        assert before == self.table.bar(accessor)
+        if before is not None and before.process is None:
+            self._take_out(lambda each: each.accessor == accessor)
+        elif before is not None:
+            self._replace(before, barred=True)
+
+    @rule(which=ANY, ttl=st.sampled_from([0.0, 1.0, 10.0, 1000.0]), version=st.none() | st.integers(1, 3))
+    def renew(self, which: int, ttl: float, version: int | None) -> None:
+        """Report a renewal, perhaps too late."""
+        accessor = self._name(which)
+        before = self._find(accessor)
+        expires_at = self.now + ttl
+        after = self.table.renewed(accessor, now=self.now, expires_at=expires_at, version=version)
+        if before is None:
+            assert None is after
+            return
+        expected = self._replace(before, expires_at=expires_at, version=version)
+        assert expected == after
+        if expires_at != before.expires_at:
+            self.came_up.pop(accessor, None)
+            self.last_given[accessor] = ttl
+
+    @rule(step=st.sampled_from([0.0, 0.3, 3.0, 31.0, 500.0]))
+    def due(self, step: float) -> None:
+        """Let time pass and ask what is due."""
+        self.now += step
+        told = self.table.due(self.now)
+        assert len(told) == len({each.lease.accessor for each in told})
+        must, may = self._expected()
+        for each in told:
+            name = each.lease.accessor
+            assert self._find(name) == each.lease
+            assert name in must | may
+            if isinstance(each, Expire):
+                assert each.lease.expires_at <= self.now
+                self._take_out(lambda other, name=name: other.accessor == name)
+            else:
+                self.came_up.setdefault(name, self.now)
+        assert must <= {each.lease.accessor for each in told}
+
+    def _expected(self) -> tuple[set[str], set[str]]:
+        """Return what has to come up now, and what may."""
+        must: set[str] = set()
+        may: set[str] = set()
+        for each in self.naive:
+            if each.barred:
+                continue
+            name, over = each.accessor, each.expires_at <= self.now
+            first = self.came_up.get(name)
+            if each.process is None or not each.renewable or self.last_given.get(name) == 0.0:
+                must |= {name} if over else set()
+            elif first is None:
+                given = self.last_given.get(name, each.ttl)
+                at = max(renewal_at(each), each.expires_at - given / 3)
+                must |= {name} if at <= self.now - 1e-6 else set()
+                may |= {name} if at <= self.now + 1e-6 else set()
+            else:
+                must |= {name} if over and self.now >= max(each.expires_at, first + LATE) else set()
+                may |= {name}
+        return must, may
+
+    def _name(self, which: int) -> str:
+        """Return a name that a lease has or had, the newest most often."""
+        return str(max(1, self.made - which))
+
+    def _find(self, accessor: str) -> Lease | None:
+        return next((each for each in self.naive if each.accessor == accessor), None)
+
+    def _take_out(self, wanted: Any) -> list[Lease]:  # noqa: ANN401 -- a condition
+        out = [each for each in self.naive if wanted(each)]
+        self.naive = [each for each in self.naive if each not in out]
+        return out
+
+    def _replace(self, before: Lease, **changes: Any) -> Lease:  # noqa: ANN401
+        after = replace(before, **changes)
+        self.naive = [after if each is before else each for each in self.naive]
+        return after
+
+    @invariant()
+    def holds_the_same(self) -> None:
+        """Both hold the same leases, in the order in which they came."""
+        assert self.naive == list(self.table)
+
+    @invariant()
+    def finds_the_same(self) -> None:
+        """Both find the newest lease of a process for a secret, and the same bars."""
+        for holder in (process(1), process(2)):
+            for secret in "st":
+                held = [each for each in self.naive if (each.process, each.secret) == (holder, secret)]
+                assert (held[-1] if held else None) == self.table.find(holder, secret)
+                assert any(each.barred for each in held) == self.table.barred(holder, secret)
+
+    @invariant()
+    def counts_the_same(self) -> None:
+        """Both count the same leases for each user, and the same processes."""
+        counted = [sum(each.uid == uid for each in self.naive) for uid in (1000, 1001)]
+        assert counted == [self.table.count(1000), self.table.count(1001)]
+        assert len({each.process for each in self.naive} - {None}) == self.table.processes
+
+    def teardown(self) -> None:
+        """In the end every lease that is not barred leaves, once, and the renewable ones have come up before."""
+        left: list[str] = []
+        for step in range(200):
+            for each in self.table.due(self.now + 2000.0 + step * LATE):
+                if isinstance(each, Renew):
+                    self.came_up.setdefault(each.lease.accessor, self.now)
+                else:
+                    left.append(each.lease.accessor)
+        expected = [each.accessor for each in self.naive if not each.barred]
+        unasked = [
+            each.accessor
+            for each in self.naive
+            if not each.barred
+            and each.process is not None
+            and each.renewable
+            and self.last_given.get(each.accessor) != 0.0
+            and each.accessor not in self.came_up
+        ]
+        assert (sorted(expected), []) == (sorted(left), unasked)
+
+
+TestModel = Model.TestCase
+TestModel.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
