@@ -187,3 +187,44 @@ def test_every_line_changed_in_turn_is_the_first_to_be_named() -> None:
     for at in range(len(text) - 2):
         changed = [*text[:at], text[at].replace(b'"time":"2', b'"time":"1'), *text[at + 1 :]]
         assert [("edited", f"audit.jsonl:{at + 1}", True)] == current(*changed)
+
+
+def test_several_lines_that_stand_a_second_time() -> None:
+    """Where a block of old lines was put in again, its first line is named, not the originals."""
+    text = lines(log(8)[chain.CURRENT])
+    found = current(*text[:7], *text[3:6], *text[7:])
+    assert [("inserted", f"audit.jsonl:{line}", True) for line in (8, 9, 10)] == found
+
+
+def test_segment_under_the_name_of_another() -> None:
+    """A file whose name is not the number of its segment is reported, though its chain is undamaged."""
+    text = log(2)[chain.CURRENT]
+    assert [("reordered", "audit-000005.jsonl:1", True)] == found(("audit-000005.jsonl", text))
+
+
+def test_orphans_after_a_long_log() -> None:
+    """However long a segment was, the next one may hang on one of its last records."""
+    writer = Writer()
+    writer.begin("first")
+    writer.issue(6000)
+    writer.issue(3, acknowledged=False)
+    writer.begin("error", unacknowledged=3)
+    expected = [("orphaned", "audit-000001.jsonl:6002", False), ("noticed", "audit.jsonl:1", False)]
+    assert expected == found(*((name, writer.files[name]) for name in chain.in_order(writer.files)))
+
+
+def test_broker_that_found_the_end_damaged_vouches_for_nothing() -> None:
+    """Where a broker began anew after a damaged end, either of the last two lines may be the changed one."""
+    writer = Writer()
+    writer.begin("first")
+    writer.issue(3)
+    *rest, last = lines(writer.files[chain.CURRENT])
+    last = last.replace(b'"prev":"', b'"prev":"0000', 1).replace(last[17:21], b"", 1)
+    writer.files[chain.CURRENT] = b"".join([*rest, last])
+    tail = chain.last_good(writer.files[chain.CURRENT], whole=True)
+    assert tail.head is not None
+    writer.head = tail.head
+    writer.begin("damaged", detail=tail.broken)
+    writer.issue(2)
+    expected = [("wrong-prev", "audit-000001.jsonl:4", True), ("noticed", "audit.jsonl:1", False)]
+    assert expected == found(*((name, writer.files[name]) for name in chain.in_order(writer.files)))
