@@ -51,7 +51,6 @@ _MOST_EVENTS: Final = 4096
 
 _UNLIMITED: Final = 1 << 62
 _WITH_BODY: Final = frozenset({"POST", "PUT"})
-_BROWSER_HEADERS: Final = ("Origin", "Sec-Fetch-Site")
 _HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store", "Server": "mcp-broker"}
 _STREAM_HEADERS: Final = _HEADERS | {"Content-Type": "text/event-stream"}
 _JSON_TYPES: Final = frozenset({"application/json", "application/octet-stream", "application/x-www-form-urlencoded"})
@@ -132,17 +131,19 @@ class HttpDialect:
     async def _read(self, request: web.BaseRequest, connection: "HttpConnection") -> tuple[Verb, bytes]:
         """Return what is asked and its parameters as JSON; raise ``RequestError`` where that cannot be said."""
         headers = request.headers
-        if any(name in headers for name in _BROWSER_HEADERS):
+        if "Origin" in headers or "Sec-Fetch-Site" in headers:
             message = "browsers are not served"
             raise DeniedError(message, hint="curl --unix-socket, or any program that is not a browser")
         found = self._find(request)
-        if request.body_exists:
-            await _check_body(request, connection.most)
-        body = await request.read() if request.body_exists else b""
+        body = await _body(request, connection.most) if request.body_exists else b""
         return found.verb, _parameters(request, found, body)
 
     def _find(self, request: web.BaseRequest) -> Found:
-        found = self._routes.find(request.method, request.rel_url.raw_path)
+        # The target as it stands in the request line, unless it names a host too or has more than a path.
+        target = request.raw_path
+        if not target.startswith("/") or "?" in target or "#" in target:
+            target = request.rel_url.raw_path
+        found = self._routes.find(request.method, target)
         if found is None:
             raise HttpRequestError(HTTPStatus.NOT_FOUND, "there is nothing at this path")
         if isinstance(found, WrongMethod):
@@ -278,26 +279,30 @@ def _lenient(verb: Verb) -> Verb:
     return replace(verb, decode=msgspec.json.Decoder(verb.params, strict=False).decode)
 
 
-async def _check_body(request: web.BaseRequest, most: int) -> None:
-    """Refuse a body before it is read where its headers say enough; ask for it where the sender waits for that."""
+async def _body(request: web.BaseRequest, most: int) -> bytes:
+    """Return the body of a request; refuse it before it is read where its headers say enough."""
     headers = request.headers
     if (request.content_length or 0) > most:
         raise _too_large(most)
-    if headers.get("Content-Encoding", "identity").lower() != "identity":
+    if "Content-Encoding" in headers and headers["Content-Encoding"].lower() != "identity":
         raise HttpRequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "compressed bodies are not read here")
-    if request.content_type not in _JSON_TYPES:
+    if headers.get("Content-Type") not in _JSON_TYPES and request.content_type not in _JSON_TYPES:
         message = "the body must be application/json"
         raise HttpRequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
-    if (expect := headers.get("Expect")) is not None:
-        if expect.lower() != "100-continue":
+    if "Expect" in headers:
+        if headers["Expect"].lower() != "100-continue":
             raise HttpRequestError(HTTPStatus.EXPECTATION_FAILED, "only 100-continue can be expected here")
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
+    content = request.content
+    if content.is_eof() and content.total_bytes <= most:
+        return content.read_nowait()
+    return await request.read()
 
 
 def _parameters(request: web.BaseRequest, found: Found, body: bytes) -> bytes:
     """Return the parameters of a request as one JSON object."""
-    query = request.rel_url.query if request.rel_url.raw_query_string else None
+    query = request.rel_url.query if "?" in request.raw_path else None
     if request.method in _WITH_BODY:
         if query:
             message = f"a {request.method} takes its parameters from its body, not from its query"
@@ -317,7 +322,7 @@ def _parameters(request: web.BaseRequest, found: Found, body: bytes) -> bytes:
 
 def _joined(fields: Mapping[str, str], body: bytes) -> bytes:
     """Return a JSON body with the parameters of the path put in."""
-    if not body.strip():
+    if body.strip() in {b"", b"{}"}:
         return encode(fields)
     try:
         members = _members(body)

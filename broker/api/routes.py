@@ -14,6 +14,8 @@ from urllib.parse import unquote
 from broker.api.verbs import Verb
 
 _MOST_PARTS: Final = 16
+_MOST_KNOWN: Final = 1024
+"""Paths whose meaning is remembered: a client asks for the same few again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Routes:
     def __init__(self, verbs: Iterable[Verb]) -> None:
         """Take the verbs that the HTTP dialect knows."""
         self._root = _Place()
+        self._known: dict[tuple[str, str], Found] = {}
         for verb in verbs:
             if verb.http is None:
                 continue
@@ -66,6 +69,14 @@ class Routes:
 
     def find(self, method: str, path: str) -> Found | WrongMethod | None:
         """Return what a request line means, or None where there is nothing at this path."""
+        found = self._known.get((method, path)) or self._look(method, path)
+        if isinstance(found, Found):
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[method, path] = found
+        return found
+
+    def _look(self, method: str, path: str) -> Found | WrongMethod | None:
         parts = [unquote(part) if "%" in part else part for part in path.split("/")]
         allowed: set[str] = set()
         for place, values in _matching(self._root, parts) if len(parts) <= _MOST_PARTS else ():
