@@ -99,6 +99,12 @@ class WireBroker:
         for thread in self._threads:
             thread.join(timeout=10)
 
+    def drop(self) -> None:
+        """Close every connection, and go on listening."""
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
     def _start(self, work: Callable[[socket.socket], None], argument: socket.socket) -> None:
         thread = threading.Thread(target=work, args=(argument,), daemon=True)
         self._threads.append(thread)
