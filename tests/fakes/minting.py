@@ -1,0 +1,224 @@
+"""
+A backend that mints, and the source behind it: dynamic credentials without a server.
+
+The source is a directory that survives whatever happens to the broker. Its
+journal says what was minted, renewed and revoked, and ``behave`` tells it, while
+the broker runs, to be slow, to refuse, to lose an answer, to hang, or to take
+its broker down with SIGKILL. ``install`` makes an installed package of this very
+file, with an entry point, as a third party would; so this module imports nothing
+but ``backends.base`` and the standard library. It refuses to write down a value.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from backends.base import (
+    Credential,
+    Health,
+    MisconfiguredError,
+    OutcomeUnknownError,
+    RefusedError,
+    Secret,
+    SecretNotFoundError,
+    Surroundings,
+    UnavailableError,
+)
+
+KIND: Final = "minting"
+PREFIX: Final = "minted-value-"
+"""What every value begins with, so that one can be looked for."""
+
+_JOURNAL: Final = "journal"
+_BEHAVIOUR: Final = "behaviour.json"
+_ERRORS: Final = {
+    "refused": RefusedError,
+    "unavailable": UnavailableError,
+    "unknown": OutcomeUnknownError,
+    "unexpected": ZeroDivisionError,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Minted:
+    """One credential at the source: its name there, what it is for, the broker's intent, what became of it."""
+
+    name: str
+    path: str
+    intent: str
+    renewals: int
+    revocations: int
+
+
+class Source:
+    """What stands behind the backend, as a test sees it."""
+
+    def __init__(self, directory: Path) -> None:
+        """Make the source in ``directory``, or take up the one that is there."""
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def behave(self, **verbs: Mapping[str, Any]) -> None:
+        """
+        Say how each verb behaves from now on; one that is not named behaves well.
+
+        Args:
+            verbs: ``issue``, ``renew``, ``revoke``, each with any of ``wait`` (seconds), ``hang`` (true), ``fail``
+                (``refused``, ``unavailable``, ``unknown``, ``unexpected``: nothing is done), ``lose`` (the same words:
+                it is done, and the answer is lost), ``kill`` (``before`` or ``after``: of the broker).
+
+        """
+        new = self.directory / "new"
+        new.write_text(json.dumps(verbs), "utf-8")
+        new.rename(self.directory / _BEHAVIOUR)
+
+    def minted(self) -> dict[str, Minted]:
+        """Return everything that was ever minted, by its name."""
+        events: dict[str, list[list[str]]] = {}
+        path = self.directory / _JOURNAL
+        for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+            word, name, *rest = line.split(" ")
+            events.setdefault(name, []).append([word, *rest])
+        found = {}
+        for name, (first, *later) in events.items():
+            words = [word for word, *_ in later]
+            found[name] = Minted(
+                name=name,
+                path=first[1],
+                intent=first[2],
+                renewals=words.count("renewed"),
+                revocations=words.count("revoked"),
+            )
+        return found
+
+    def valid(self) -> dict[str, str]:
+        """Return what was minted and not revoked: the broker's intent of each, by its name."""
+        return {name: each.intent for name, each in self.minted().items() if not each.revocations}
+
+
+class Minting:
+    """The backend."""
+
+    def __init__(
+        self, name: str, directory: Path, *, roles: frozenset[str], ttl: float | None, renewable: bool
+    ) -> None:
+        """Keep the options; ``open`` looks whether the source is there."""
+        self.name = name
+        self._directory = directory
+        self._roles = roles
+        self._ttl = ttl
+        self._renewable = renewable
+        self._open = False
+
+    async def open(self) -> None:
+        """Be ready, where the source is there."""
+        self._open = self._directory.is_dir()
+
+    async def close(self) -> None:
+        """Answer no more."""
+        self._open = False
+
+    def mints(self, path: str) -> bool:
+        """Return that it does, whatever the path."""
+        del path
+        return True
+
+    def at_hand(self, path: str) -> Credential | None:
+        """Return nothing: what is new each time is never at hand."""
+        del path
+        return None
+
+    async def issue(self, path: str, *, params: Mapping[str, Any], intent: str) -> Credential:
+        """Mint a credential."""
+        del params
+        if path not in self._roles:
+            message = f"the source has no role {path!r}"
+            raise SecretNotFoundError(message, hint="add it to roles")
+        name = secrets.token_hex(8)
+        await self._do("issue", f"minted {name} {path} {intent}")
+        value = Secret(PREFIX + secrets.token_hex(16))
+        return Credential(
+            values={"username": Secret(name), "password": value},
+            backend_lease=name,
+            ttl=self._ttl,
+            renewable=self._renewable,
+        )
+
+    async def renew(self, backend_lease: str, *, increment: float) -> float:
+        """Prolong one that is there."""
+        if backend_lease not in Source(self._directory).valid():
+            message = "the source has no such lease"
+            raise SecretNotFoundError(message)
+        await self._do("renew", f"renewed {backend_lease}")
+        return increment if self._ttl is None else min(increment, self._ttl)
+
+    async def revoke(self, backend_lease: str) -> None:
+        """Make one worthless."""
+        await self._do("revoke", f"revoked {backend_lease}")
+
+    async def health(self) -> Health:
+        """Say whether the source is there."""
+        return Health(state="ok") if self._open else Health(state="unavailable", detail="the source is not open")
+
+    async def _do(self, verb: str, line: str) -> None:
+        """Do what the verb does, which is to write a line, the way the source was told to behave."""
+        said = self._behaviour().get(verb, {})
+        await asyncio.sleep(said.get("wait", 0))
+        if said.get("hang"):
+            await asyncio.Event().wait()
+        if "fail" in said:
+            message = "the source was told to fail"
+            raise _ERRORS[said["fail"]](message)
+        if said.get("kill") == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        # One write of a short line at the end of a file: nothing of it is lost or torn by SIGKILL.
+        journal = os.open(self._directory / _JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(journal, f"{line}\n".encode())
+        finally:
+            os.close(journal)
+        if said.get("kill") == "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "lose" in said:
+            message = "the answer was lost"
+            raise _ERRORS[said["lose"]](message)
+
+    def _behaviour(self) -> Mapping[str, Mapping[str, Any]]:
+        try:
+            text = (self._directory / _BEHAVIOUR).read_text("utf-8")
+        except FileNotFoundError:
+            return {}
+        found: Mapping[str, Mapping[str, Any]] = json.loads(text)
+        return found
+
+
+def from_config(name: str, options: Mapping[str, Any], surroundings: Surroundings) -> Minting:
+    """Make the backend: ``source`` is a directory, ``roles`` what it mints, ``ttl`` the most seconds it gives."""
+    unknown = sorted(options.keys() - {"source", "roles", "ttl", "renewable"})
+    if unknown or "source" not in options:
+        message = f"unknown option {unknown[0]}" if unknown else "the option source is missing"
+        raise MisconfiguredError(message)
+    return Minting(
+        name,
+        surroundings.config / options["source"],
+        roles=frozenset(options.get("roles", ())),
+        ttl=options.get("ttl"),
+        renewable=options.get("renewable", True),
+    )
+
+
+def install(directory: Path) -> Path:
+    """Install this module into ``directory`` as a package of somebody else's; return it, to be put on a path."""
+    metadata = directory / "minting_backend-1.0.dist-info"
+    metadata.mkdir(parents=True, exist_ok=True)
+    (directory / "minting_backend.py").write_text(Path(__file__).read_text("utf-8"), "utf-8")
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: minting-backend\nVersion: 1.0\n", "utf-8")
+    entry_points = f"[mcp_broker.backends]\n{KIND} = minting_backend:from_config\n"
+    (metadata / "entry_points.txt").write_text(entry_points, "utf-8")
+    return directory
