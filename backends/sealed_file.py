@@ -51,6 +51,7 @@ CREATE TABLE secrets (
 """
 
 _BUSY_SECONDS: Final = 2.0
+_CHECKPOINT_MILLISECONDS: Final = 100
 
 _UNREADABLE: Final = frozenset(
     {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_SCHEMA}

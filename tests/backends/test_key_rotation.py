@@ -1,6 +1,7 @@
 """Rotating the master key: what it does, and that a crash at any step leaves a store that opens."""
 
 import asyncio
+import random
 import shutil
 import signal
 import sqlite3
@@ -15,7 +16,7 @@ from backends.base import BackendError, CorruptError, MisconfiguredError, Secret
 from backends.master_key import Credential, KeyFile, KeySource, create_key_file
 from backends.passphrase import PassphraseFile
 from backends.sealed import SealedBackend
-from backends.sealed_store import Rotated
+from backends.sealed_store import Rotated, SealedStore
 from tests.backends.places import CHEAP, get, key_file, passphrase_file, put, sealed, using
 
 STAGES = ("key made", "written", "committed", "cleaned", "settled")
@@ -119,6 +120,25 @@ class TestRotation:
         write_passphrase(tmp_path / "passphrase.new", "and the one after it")
         rotate(tmp_path, source, reencrypt=reencrypt)
         assert ("value", "value") == (first, get(tmp_path, "github", source))
+
+
+def test_nothing_that_the_old_key_sealed_is_in_the_file(tmp_path: Path) -> None:
+    """After many changes and a rotation with new seals, no old seal is left in the slack of any page."""
+    store = SealedStore(tmp_path / "sealed.db", key_file(tmp_path), keep=3)
+    store.open()
+    chance = random.Random(1)  # noqa: S311 -- the same pages each time
+    old: set[bytes] = set()
+    for _ in range(400):
+        name = f"s{chance.randrange(60)}"
+        if store.view and name in store.view.shelves and chance.random() < 0.15:
+            store.delete(name)
+        else:
+            store.put(name, {"value": "x" * chance.choice([3, 30, 300, 3000, 20000])})
+        old |= {shelf.sealed[:40] for shelf in store.view.shelves.values()} if store.view else set()
+    store.rotate(None, reencrypt=True, stage=lambda _: None)
+    store.close()
+    whole = (tmp_path / "sealed.db").read_bytes()
+    assert (True, []) == (len(old) > 200, [seal for seal in old if seal in whole])
 
 
 def test_values_put_during_a_rotation_are_kept(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backends.base import BackendError, CorruptError, LockedError, MisconfiguredError, UnavailableError
+from backends.base import BackendError, CorruptError, LockedError, MisconfiguredError, Secret, UnavailableError
 from backends.master_key import KeyFile
+from backends.sealed import SealedBackend
 from tests.backends.places import get, key_file, passphrase_file, put, sealed, using
 
 
@@ -155,6 +156,13 @@ def scramble_schema(store: Store) -> None:
     store.file.write_bytes(store.file.read_bytes().replace(b"CREATE TABLE header", b"CREATE T\xc1BLE header"))
 
 
+def miscount_free_pages(store: Store) -> None:
+    """Damage what no row depends on, and the next write would."""
+    with store.file.open("r+b") as file:
+        file.seek(36)
+        file.write((7).to_bytes(4, "big"))
+
+
 def truncate(store: Store) -> None:
     """Cut the file off in the middle."""
     os.truncate(store.file, store.file.stat().st_size // 2)
@@ -176,9 +184,9 @@ def no_database(store: Store) -> None:
 
 
 DAMAGE: list[Callable[[Store], None]] = [
-    swap, rename, renumber, remove, copy, predate, relabel, shorten, retype, unfield, behead, regenerate, resource,
-    restore_identity, forget_table, other_application, no_format, newer_format, other_key, scramble_schema, truncate,
-    truncate_a_little, empty, no_database,
+    swap, rename, renumber, remove, copy, predate, relabel, shorten, retype, unfield, behead, regenerate,
+    resource, restore_identity, forget_table, other_application, no_format, newer_format, other_key,
+    scramble_schema, miscount_free_pages, truncate, truncate_a_little, empty, no_database,
 ]  # fmt: skip
 
 
@@ -255,6 +263,37 @@ def test_the_wal_of_a_store_that_has_gone_is_not_played_into_a_new_one(store: St
     with pytest.raises(CorruptError, match="is still there"):
         get(store.directory, "github")
     assert not store.file.exists()
+
+
+@pytest.fixture
+def interrupted(store: Store, tmp_path: Path) -> Store:
+    """Copy a store at a moment in which its newest version is in the WAL alone, as after a power cut."""
+    copied = Store(tmp_path / "copied")
+    copied.directory.mkdir()
+
+    async def during_a_backup(backend: SealedBackend) -> None:
+        with closing(sqlite3.connect(store.file, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM secrets").fetchone()
+            await backend.put("github", {"value": Secret("in the wal")})
+            for name in ("master.key", "sealed.db", "sealed.db-wal"):
+                shutil.copy2(store.directory / name, copied.directory / name)
+
+    using(sealed(store.directory), during_a_backup)
+    return copied
+
+
+def test_what_is_in_the_wal_alone_is_found(interrupted: Store) -> None:
+    """After a power cut the newest version is there, though the file itself does not have it yet."""
+    assert "in the wal" == get(interrupted.directory, "github")
+
+
+def test_a_damaged_store_keeps_its_wal(interrupted: Store) -> None:
+    """Where the key is the wrong one, the WAL is not played into the file: both stay as they are."""
+    other_key(interrupted)
+    wal = interrupted.file.with_name("sealed.db-wal")
+    before = wal.read_bytes()
+    assert (CorruptError, True, before) == (type(interrupted.failure()), bool(before), wal.read_bytes())
 
 
 @pytest.fixture(scope="module")
