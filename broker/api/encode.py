@@ -21,7 +21,7 @@ encode: Final = msgspec.json.Encoder(enc_hook=_exposed).encode
 """Write a result as JSON, its values included."""
 
 
-class ErrorData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The stable part of an error."""
 
     code: str
@@ -33,7 +33,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
     code: int
     message: str
-    data: ErrorData
+    data: Details
 
 
 def fault(error: BrokerError) -> Fault:
@@ -41,7 +41,7 @@ def fault(error: BrokerError) -> Fault:
     return Fault(
         code=MEANINGS[error.code].jsonrpc,
         message=error.message,
-        data=ErrorData(code=error.code, hint=error.hint),
+        data=Details(code=error.code, hint=error.hint),
     )
 
 
