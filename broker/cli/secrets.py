@@ -52,15 +52,15 @@ def set_(
     if file is not None and len(fields) > 1:
         message = "a file is the value of one field"
         raise click.UsageError(message)
-    # Before anybody is asked for a value that could not be stored.
+    options.admin(where).close()  # so that nobody is asked for a value that cannot be stored
+    wanted = fields or (values.ONE,)
+    if as_json:
+        found = values.from_json()
+    elif file is not None:
+        found = values.from_file(file, wanted[0])
+    else:
+        found = values.from_stdin_or_terminal(name, wanted)
     with options.admin(where) as client:
-        wanted = fields or (values.ONE,)
-        if as_json:
-            found = values.from_json()
-        elif file is not None:
-            found = values.from_file(file, wanted[0])
-        else:
-            found = values.from_stdin_or_terminal(name, wanted)
         stored = client.call("secret/set", name=name, values=found, backend=backend)
     show.line(f"{stored['secret']} is stored in {stored['backend']}, version {stored['version']}")
 
@@ -102,12 +102,12 @@ def _row(secret: dict[str, Any]) -> list[Cell | str]:
 @options.which_broker
 def rm(*, where: Where, name: str, yes: bool, backend: str | None) -> None:
     """Remove the secret NAME with all its versions. There is no way back."""
+    if not yes:
+        if sys.stdin is None or not sys.stdin.isatty():
+            message = f"removing {name} needs a yes, and there is no terminal to ask on"
+            raise RequestError(message, hint=f"mcp-broker secret rm {name} --yes{options.again(where)}")
+        click.confirm(f"remove {name} with all its versions?", abort=True, err=True)
     with options.admin(where) as client:
-        if not yes:
-            if sys.stdin is None or not sys.stdin.isatty():
-                message = f"removing {name} needs a yes, and there is no terminal to ask on"
-                raise RequestError(message, hint=f"mcp-broker secret rm {name} --yes{options.again(where)}")
-            click.confirm(f"remove {name} with all its versions?", abort=True, err=True)
         client.call("secret/rm", name=name, backend=backend)
     show.line(f"{name} is removed")
 

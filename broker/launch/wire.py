@@ -21,6 +21,9 @@ SPEAK_WITHIN = 5.0
 
 SYSTEM_RUN = "/run/mcp-broker"
 
+ADMINS = "use sudo, or become a member of the group mcp-broker-admin"
+"""What lets somebody in at the admin socket of the host's broker."""
+
 RESTART = "look at the broker's log, and restart it"
 """What to do about a broker that is there and does not work: it cannot be asked what is wrong."""
 
@@ -128,7 +131,8 @@ def _nobody(where: Where, troubles: dict[str, OSError]) -> CannotStartError:
     """Say why no broker could be reached, by the first trouble that is more than an absence."""
     for path, error in troubles.items():
         if isinstance(error, PermissionError):
-            return CannotStartError(f"you may not connect to the broker at {path}", code="denied", hint=f"ls -l {path}")
+            hint = ADMINS if path == f"{SYSTEM_RUN}/admin.sock" else f"ls -ld {path}"
+            return CannotStartError(f"you may not connect to the broker at {path}", code="denied", hint=hint)
         if isinstance(error, (BlockingIOError, TimeoutError)):
             message = f"the broker at {path} takes no connections"
             return CannotStartError(message, code="unavailable", hint=RESTART)

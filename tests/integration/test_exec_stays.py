@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from broker.errors import MEANINGS
-from broker.launch import failure
+from broker.launch import failure, wire
 from tests.fakes.wire_broker import Refuse, WireBroker, opened
 from tests.integration.exec_run import CLIENT_ENVIRONMENT, PREFIX, run
 
@@ -203,6 +203,17 @@ def test_a_broker_that_hangs_is_told_from_one_that_is_missing(broker: WireBroker
     done = run(["x", *broker.where])
     assert b"accepts connections but does not answer" in done.stderr
     assert (4, True) == (done.returncode, time.monotonic() - begun < 15)
+
+
+def test_a_backend_that_is_slow_is_waited_for(broker: WireBroker) -> None:
+    """A broker that has said who it is may take longer for the rest than one that says nothing."""
+
+    def slow(_: dict[str, Any]) -> dict[str, Any]:
+        time.sleep(wire.SPEAK_WITHIN + 0.5)
+        return opened(command=["/bin/echo", "started"])
+
+    broker.verbs["server/open"] = slow
+    assert b"started\n" == run(["x", *broker.where]).stdout
 
 
 def test_a_broker_that_hangs_up_is_said(broker: WireBroker) -> None:
