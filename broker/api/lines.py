@@ -19,10 +19,13 @@ from broker.api.encode import Fault, encode, fault
 from broker.api.messages import LeaseChanged, Result
 from broker.api.verbs import Verb
 from broker.api.workload import Caller
-from broker.errors import BrokerError, RequestError
+from broker.errors import BrokerError, RateLimitedError, RequestError
 
 MOST_AT_ONCE: Final = 64
 """Requests of one connection that are worked on at the same time; more wait in its socket."""
+
+MOST_A_TURN: Final = 16
+"""Lines of one connection that are read before the others get their turn: a quarter of a megabyte holds thousands."""
 
 _NO_PARAMS: Final = msgspec.Raw(b"{}")
 
@@ -112,6 +115,8 @@ class Lines:
         self._full = False
         self._paused = False
         self._ended = False
+        self._behind = False
+        self._coming = False
         self.partial_since: float | None = None
         caller.notify = self._notify
 
@@ -125,19 +130,28 @@ class Lines:
         self._throttle()
 
     def _split(self) -> None:
-        begin = 0
-        while (end := self._buffer.find(b"\n", max(begin, self._searched))) >= 0:
-            if end - begin > self._limit:
+        """Take the lines that are whole, but not more than a few at once."""
+        begin, left = 0, MOST_A_TURN
+        while 0 <= (end := self._buffer.find(b"\n", max(begin, self._searched))) <= begin + self._limit:
+            if not left or self._busy() or self._transport.is_closing():
                 break
             self._line(bytes(self._buffer[begin:end]))
-            begin = end + 1
+            begin, left = end + 1, left - 1
+        self._behind = 0 <= end <= begin + self._limit
         del self._buffer[:begin]
-        self._searched = len(self._buffer)
-        if len(self._buffer) > self._limit:
+        self._searched = 0 if self._behind else len(self._buffer)
+        if len(self._buffer) > self._limit and not self._behind:
             self._refuse(None, RequestError(f"the line is longer than {self._limit} bytes"))
             self._buffer.clear()
             self._transport.close()
-        self.partial_since = None if not self._buffer else self.partial_since or time.monotonic()
+        self.partial_since = None if self._behind or not self._buffer else self.partial_since or time.monotonic()
+
+    def _catch_up(self) -> None:
+        """Take some more of the lines that had to wait."""
+        self._coming = False
+        self._split()
+        self._throttle()
+        self._close_when_done()
 
     def _line(self, line: bytes) -> None:
         if not line.strip():
@@ -145,23 +159,31 @@ class Lines:
         try:
             request = _decode(line)
         except RecursionError:
-            self._refuse(None, RequestError("the message is nested too deeply"))
+            self._refuse_line(None, RequestError("the message is nested too deeply"))
             return
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            self._refuse(None, _unreadable(line, error))
+            self._refuse_line(None, _unreadable(line, error))
             return
         if isinstance(request.id, msgspec.UnsetType):
             return
         verb = self._verbs.get(request.method)
         if verb is None:
-            self._refuse(
-                request.id, RequestError("unknown method", hint=f"known: {', '.join(self._verbs)}"), code=-32601
-            )
+            unknown = RequestError("unknown method", hint=f"known: {', '.join(self._verbs)}")
+            self._refuse_line(request.id, unknown, code=-32601)
             return
         task = started(self._answer(verb, request.id, request.params), self._loop)
         if not task.done():
             self._tasks.add(task)
             task.add_done_callback(self._done)
+
+    def _refuse_line(self, request: Id | None, error: BrokerError, *, code: int | None = None) -> None:
+        """Refuse what is no request; it counts like one, and who sends nothing else is hung up on."""
+        workload = self._caller.peer.workload
+        if self._caller.running.rate.take(workload.uid, time.monotonic()):
+            self._refuse(request, error, code=code)
+        else:
+            self._refuse(None, RateLimitedError(f"uid {workload.uid} sends too much that cannot be read"))
+            self._transport.close()
 
     async def _answer(self, verb: Verb, request: Id, params: msgspec.Raw) -> None:
         try:
@@ -185,17 +207,28 @@ class Lines:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if self._ended and not self._tasks:
-            self._transport.close()
         self._throttle()
+        self._close_when_done()
+
+    def _close_when_done(self) -> None:
+        if self._ended and not self._tasks and not self._behind:
+            self._transport.close()
 
     def full(self, *, full: bool) -> None:
         """Know whether the peer reads what is sent; while it does not, nothing more is read from it."""
         self._full = full
         self._throttle()
 
+    def _busy(self) -> bool:
+        return self._full or len(self._tasks) >= MOST_AT_ONCE
+
     def _throttle(self) -> None:
-        wanted = self._full or len(self._tasks) >= MOST_AT_ONCE
+        """Read no more than can be answered, and go on with what was read when it can."""
+        busy = self._busy()
+        if self._behind and not busy and not self._coming:
+            self._coming = True
+            self._loop.call_soon(self._catch_up)
+        wanted = busy or self._behind
         if wanted == self._paused or self._transport.is_closing():
             return
         self._paused = wanted
@@ -207,7 +240,7 @@ class Lines:
     def eof(self) -> bool:
         """Know that nothing more will come; return whether answers are still under way."""
         self._ended = True
-        return bool(self._tasks)
+        return bool(self._tasks) or self._behind
 
 
 def _unreadable(line: bytes, error: Exception) -> RequestError:
