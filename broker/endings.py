@@ -20,6 +20,7 @@ from broker.audit import AuditLog
 from broker.core.leases import Expire, LeaseTable, Renew
 from broker.core.model import Intent, Lease, Process
 from broker.lifelines import Lifelines
+from broker.records import what
 from broker.revoker import Revoker
 from broker.store import Store
 
@@ -202,21 +203,3 @@ class Endings:
 
     def _not_revoked(self, lease: Lease, attempts: int, kind: str) -> None:
         self._audit.note("lease/not-given-back", **what(lease), count=attempts, code=kind)
-
-
-def what(lease: Lease) -> dict[str, Any]:
-    """Return the facts of a lease as an audit record has them."""
-    facts: dict[str, Any] = {
-        "server": lease.server,
-        "secret": lease.secret,
-        "backend": lease.backend,
-        "accessor": lease.accessor,
-        "uid": lease.uid,
-        "expires_at": lease.expires_at,
-    }
-    if lease.process is not None:
-        facts["pid"] = lease.process.pid
-        facts["start"] = lease.process.start
-    if lease.version is not None:
-        facts["version"] = lease.version
-    return facts

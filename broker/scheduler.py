@@ -14,8 +14,8 @@ from typing import Final
 
 from broker.api.door import Entrance
 from broker.core.model import Lease
-from broker.endings import what
 from broker.errors import BrokerError
+from broker.records import what
 from broker.running import Running
 
 _log: Final = logging.getLogger("mcp_broker.scheduler")

@@ -14,21 +14,17 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from backends import base
-from backends.base import Backend, Credential, Secret
-from broker.attest import Anchor, Peer
+from backends.base import Backend, Credential
+from broker.attest import Peer
 from broker.audit import AuditLog
-from broker.config import Config, SecretConfig, ServerConfig
-from broker.core import chain
+from broker.config import Config, SecretConfig
 from broker.core.leases import LeaseTable, renewal_at
-from broker.core.model import Intent, Lease, Process
+from broker.core.model import Lease, Process
 from broker.core.policy import Allowed, Ask, Refused, decide
-from broker.endings import Endings, what
+from broker.endings import Endings
 from broker.errors import (
     BrokerError,
     DeniedError,
@@ -38,58 +34,14 @@ from broker.errors import (
     RequestError,
     UnavailableError,
 )
+from broker.records import release_facts, what, who
 from broker.refusals import Refusals
+from broker.release import BACKEND_DEADLINE, Opening, Release, Wanted, as_issued, intent_of
 from broker.store import Store
 from broker.translate import translated
 
-BACKEND_DEADLINE: Final = 30.0
-"""Seconds that a backend may take for one credential."""
-
-MOST_REMEMBERED: Final = 64
-"""Leases whose records are remembered for one connection."""
-
 MOST_UNBOUND_TTL: Final = 3600.0
 """Seconds that a lease may last that hangs on no process."""
-
-
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What a workload asks for.
-
-    Attributes:
-        secret: its name.
-        server: the server it is for, where the caller opens one.
-        ttl: seconds, or None for what the config says.
-        fresh: another lease, even where one is held.
-        holder: the process that the lease is to hang on; None for its ``ttl`` alone.
-        dialect: how it was asked, for the record.
-
-    """
-
-    secret: str
-    server: str | None = None
-    ttl: float | None = None
-    fresh: bool = False
-    holder: Anchor | None
-    dialect: str = "lines"
-
-
-class Release(msgspec.Struct, frozen=True):
-    """What may leave now: a lease and the values it is about."""
-
-    lease: Lease
-    credential: Credential
-    new: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """All that a server needs to start."""
-
-    server: ServerConfig
-    env: Mapping[str, Secret]
-    files: Mapping[str, Secret]
-    leases: tuple[Lease, ...]
 
 
 class Service:
@@ -143,7 +95,7 @@ class Service:
         allowed = self._decide(peer, wanted)
         taken = self._again(wanted) or await self._take_once(peer, allowed, wanted)
         try:
-            await self._recorded(peer, taken, wanted)
+            await self.audit.append("credential/authorised", release_facts(self.audit, peer, taken, wanted))
             peer.require_alive()
             self._require_in_force(taken.lease)
         except BaseException as error:
@@ -179,12 +131,12 @@ class Service:
         self._promised[lease.uid] += 1
         try:
             if backend.mints(secret.path):
-                await self.store.intend(_intent(lease))
+                await self.store.intend(intent_of(lease))
                 lease, credential = await self._mint(backend, secret, lease)
                 self._minted[lease.accessor] = credential
             else:
                 credential = await self._from_backend(backend, secret, lease)
-                lease = _as_issued(lease, credential)
+                lease = as_issued(lease, credential)
                 self.store.keep_soon([lease])
             self.leases.add(lease)
         finally:
@@ -216,9 +168,9 @@ class Service:
                 self.store.forget_soon([intended.accessor])
             else:
                 # Whatever nobody expected may have happened after the mint.
-                self.endings.lost(_intent(intended))
+                self.endings.lost(intent_of(intended))
             raise
-        lease = _as_issued(intended, credential)
+        lease = as_issued(intended, credential)
         try:
             await self.store.keep(lease)
         except BaseException:
@@ -397,73 +349,3 @@ class Service:
                 return await backend.issue(secret.path, params=secret.params, intent=lease.accessor)
         except (base.BackendError, TimeoutError) as error:
             raise translated(error, secret=secret) from None
-
-    def _recorded(self, peer: Peer, taken: Release, wanted: Wanted) -> "asyncio.Future[int]":
-        """
-        Return what is done once the release is on disk.
-
-        What a connection's records of one lease have in common is worked out once.
-        """
-        lease, fingerprint = taken.lease, self._fingerprint(taken.credential)
-        known = peer.recorded.get(lease.accessor)
-        if known is None or known[0] is not lease or known[1] != fingerprint:
-            facts = what(lease) | who(peer)
-            facts["bound"] = "ttl" if lease.process is None else lease.process.pid
-            facts["dialect"] = wanted.dialect
-            facts["fingerprint"] = fingerprint
-            known = (lease, fingerprint, chain.facts(facts))
-            if len(peer.recorded) < MOST_REMEMBERED:
-                peer.recorded[lease.accessor] = known
-        return self.audit.append("credential/authorised", known[2])
-
-    def _fingerprint(self, credential: Credential) -> str | list[str]:
-        """
-        Return keyed fingerprints of the values.
-
-        Worked out each time: a version may come again with other values, where
-        the secret was removed at its source and made anew.
-        """
-        values = credential.values
-        if len(values) == 1 and "value" in values:
-            return self.audit.fingerprint(values["value"])
-        return [f"{name}:{self.audit.fingerprint(value)}" for name, value in sorted(values.items())]
-
-
-def _as_issued(lease: Lease, credential: Credential) -> Lease:
-    """Return the promised lease with what the backend made of it: its own name, its version, a shorter life."""
-    ttl = lease.ttl if credential.ttl is None else min(lease.ttl, credential.ttl)
-    return replace(
-        lease,
-        version=credential.version,
-        backend_lease=credential.backend_lease,
-        renewable=credential.renewable or credential.backend_lease is None,
-        expires_at=lease.issued_at + ttl,
-        ttl=ttl,
-    )
-
-
-def _intent(lease: Lease) -> Intent:
-    return Intent(
-        accessor=lease.accessor,
-        secret=lease.secret,
-        server=lease.server,
-        backend=lease.backend,
-        uid=lease.uid,
-        process=lease.process,
-        started_at=lease.issued_at,
-        gone_by=lease.expires_at + BACKEND_DEADLINE,
-    )
-
-
-def who(peer: Peer) -> dict[str, Any]:
-    """Return the facts of a workload as an audit record has them."""
-    workload = peer.workload
-    facts: dict[str, Any] = {
-        "uid": workload.process.uid,
-        "gid": workload.gid,
-        "pid": workload.process.pid,
-        "start": workload.process.start,
-    }
-    if workload.unit is not None:
-        facts["unit"] = workload.unit
-    return facts

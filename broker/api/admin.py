@@ -22,8 +22,8 @@ from broker.core.leases import LeaseTable
 from broker.core.model import Lease, Workload
 from broker.core.policy import Allowed, Ask, decide
 from broker.errors import AttestationError, LeaseNotFoundError, RequestError
+from broker.records import who
 from broker.running import Running
-from broker.service import who
 from broker.translate import translated
 
 Answer = TypeVar("Answer")

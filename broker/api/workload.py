@@ -10,8 +10,8 @@ from broker.config.duration import seconds
 from broker.core.model import Lease
 from broker.endings import Watcher
 from broker.errors import RequestError
+from broker.release import Wanted
 from broker.running import Running
-from broker.service import Wanted
 
 
 class Caller:

@@ -1,0 +1,86 @@
+"""
+What is asked for, what may leave, and what both are before and after the backend has spoken.
+
+Shapes alone: this module refuses to do anything.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import msgspec
+
+from backends.base import Credential, Secret
+from broker.attest import Anchor
+from broker.config import ServerConfig
+from broker.core.model import Intent, Lease
+
+BACKEND_DEADLINE: Final = 30.0
+"""Seconds that a backend may take for one credential."""
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What a workload asks for.
+
+    Attributes:
+        secret: its name.
+        server: the server it is for, where the caller opens one.
+        ttl: seconds, or None for what the config says.
+        fresh: another lease, even where one is held.
+        holder: the process that the lease is to hang on; None for its ``ttl`` alone.
+        dialect: how it was asked, for the record.
+
+    """
+
+    secret: str
+    server: str | None = None
+    ttl: float | None = None
+    fresh: bool = False
+    holder: Anchor | None
+    dialect: str = "lines"
+
+
+class Release(msgspec.Struct, frozen=True):
+    """What may leave now: a lease and the values it is about."""
+
+    lease: Lease
+    credential: Credential
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """All that a server needs to start."""
+
+    server: ServerConfig
+    env: Mapping[str, Secret]
+    files: Mapping[str, Secret]
+    leases: tuple[Lease, ...]
+
+
+def as_issued(lease: Lease, credential: Credential) -> Lease:
+    """Return the promised lease with what the backend made of it: its own name, its version, a shorter life."""
+    ttl = lease.ttl if credential.ttl is None else min(lease.ttl, credential.ttl)
+    return replace(
+        lease,
+        version=credential.version,
+        backend_lease=credential.backend_lease,
+        renewable=credential.renewable or credential.backend_lease is None,
+        expires_at=lease.issued_at + ttl,
+        ttl=ttl,
+    )
+
+
+def intent_of(lease: Lease) -> Intent:
+    """Return what is on disk before the backend is asked for what this lease is to be about."""
+    return Intent(
+        accessor=lease.accessor,
+        secret=lease.secret,
+        server=lease.server,
+        backend=lease.backend,
+        uid=lease.uid,
+        process=lease.process,
+        started_at=lease.issued_at,
+        gone_by=lease.expires_at + BACKEND_DEADLINE,
+    )
