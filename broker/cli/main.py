@@ -8,7 +8,6 @@ traceback: the values of variables are nobody's business.
 import importlib
 import os
 import sys
-import traceback
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -116,6 +115,8 @@ def _lower(message: str) -> str:
 
 def _unexpected(error: BaseException) -> None:
     """Say where something went wrong that nobody foresaw."""
+    import traceback  # noqa: PLC0415 - seldom, we hope
+
     frames = traceback.extract_tb(error.__traceback__)
     last = frames[-1]
     where = f"{type(error).__name__} in {Path(last.filename).name}:{last.lineno}"

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 
 import click
 
-from broker.config import duration
-
 _STEPS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
@@ -49,6 +47,8 @@ class Moment(click.ParamType[float]):
         """Read it, or fail with what would do."""
         if isinstance(value, float):
             return value
+        from broker.config import duration  # noqa: PLC0415 - all of the config comes along
+
         try:
             return datetime.now(UTC).timestamp() - duration.seconds(str(value))
         except ValueError:

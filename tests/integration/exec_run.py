@@ -43,7 +43,7 @@ def teller(*arguments: str) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", TELL, *arguments]
 
 
-def run(  # noqa: PLR0913 - what a process is started with
+def run(
     words: Sequence[str],
     *,
     send: bytes = b"",
