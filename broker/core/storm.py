@@ -14,7 +14,7 @@ BURST: Final = 20
 """Denials of one uid that are recorded one by one before counting begins."""
 
 PERIOD: Final = 10.0
-"""Seconds between two records of a count, and in which a quiet uid earns its burst back."""
+"""Seconds between two records of a count, and in which a uid earns one of its burst back."""
 
 MOST_UIDS: Final = 1024
 """Uids that are told apart. Those beyond share one count, under ``OTHERS``."""
@@ -36,7 +36,7 @@ class Counted:
 @dataclass(slots=True)
 class _Uid:
     since: float
-    recorded: int = 0
+    left: float = BURST
     count: int = 0
     first: float = 0.0
     last: float = 0.0
@@ -54,8 +54,8 @@ class Storm:
         if uid not in self._uids and len(self._uids) >= MOST_UIDS:
             uid = OTHERS
         seen = self._uids.setdefault(uid, _Uid(since=now))
-        if seen.recorded < BURST:
-            seen.recorded += 1
+        if seen.left >= 1:
+            seen.left -= 1
             return True
         if not seen.count:
             seen.first = now
@@ -64,14 +64,18 @@ class Storm:
         return False
 
     def due(self, now: float) -> list[Counted]:
-        """Return the counts whose period is over, each once, and forget who has been quiet for one."""
+        """Return the counts whose period is over, each once, and forget who has all of its burst back."""
         found: list[Counted] = []
         for uid, seen in tuple(self._uids.items()):
-            if now - seen.since < PERIOD:
+            periods = (now - seen.since) // PERIOD
+            if periods < 1:
                 continue
             if seen.count:
                 found.append(Counted(uid=uid, count=seen.count, first=seen.first, last=seen.last))
-                self._uids[uid] = _Uid(since=now, recorded=BURST)
+            # One a period, so that who is denied twice a second for a day is counted, too, and not recorded each time.
+            left = min(float(BURST), seen.left + periods)
+            if left < BURST:
+                self._uids[uid] = _Uid(since=seen.since + periods * PERIOD, left=left)
             else:
                 del self._uids[uid]
         return found
