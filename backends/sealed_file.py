@@ -50,7 +50,7 @@ CREATE TABLE secrets (
 ) WITHOUT ROWID;
 """
 
-_BUSY_SECONDS: Final = 2.0
+_BUSY_MILLISECONDS: Final = 2000
 _CHECKPOINT_MILLISECONDS: Final = 100
 
 _UNREADABLE: Final = frozenset(
@@ -178,9 +178,11 @@ def checkpoint(connection: sqlite3.Connection) -> bool:
 
     A WAL that is damaged while nobody looks is taken for one that ends earlier;
     an empty one has nothing to lose. Another program that reads may be in the
-    way; then the next checkpoint does it.
+    way; it is not waited for long, the next checkpoint does it.
     """
+    connection.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_MILLISECONDS}").fetchone()
     (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}").fetchone()
     return not busy
 
 
@@ -258,7 +260,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         f"file:{quote(str(path))}?mode={mode}",
         uri=True,
         isolation_level=None,
-        timeout=_BUSY_SECONDS,
+        timeout=_BUSY_MILLISECONDS / 1000,
         cached_statements=16,
     )
 
