@@ -282,7 +282,8 @@ class Journal:
             if tail.head is not None:
                 segment = max(segment, *(chain.number_of(other) or 0 for other in names))
                 why, detail = self._judge(names[-1], empty, tail, first)
-                return _Found(head=tail.head, segment=segment, why=why, detail=detail, cut=cut)
+                # The number of a segment that is gone is not given to another: verification has to miss it.
+                return _Found(head=tail.head, segment=segment + (why == "missing"), why=why, detail=detail, cut=cut)
             empty = empty or f"{name} holds no record"
         return _Found(head=chain.GENESIS, segment=segment, why="damaged", detail=empty, cut=cut)
 
@@ -293,7 +294,8 @@ class Journal:
         if first is None or first.format != chain.FORMAT:
             return "damaged", "the newest segment does not begin with a record that this version knows"
         if newest != chain.CURRENT:
-            return "missing", "there is no current segment"
+            between = (self._directory / _NEW).exists()
+            return ("restart", "") if between else ("missing", "there is no current segment")
         if tail.torn:
             return "torn", ""
         if self._doubted:

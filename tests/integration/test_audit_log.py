@@ -9,12 +9,14 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from backends.base import Secret
 from broker.audit import AuditLog
 from broker.core.chain import RecordError
 from broker.errors import AuditError
 from tests.audit_steps import QUICK, events, judged, opened, reasons, records, recovered, run, seen, segments
+from tests.fakes.bad_disk import BadDisk
 
 
 def test_record_is_on_disk_when_it_is_acknowledged(tmp_path: Path) -> None:
@@ -79,16 +81,19 @@ def test_nothing_is_open_to_others(tmp_path: Path) -> None:
 
 
 def test_peaceful_restart_goes_on_in_the_same_file(tmp_path: Path) -> None:
-    """A broker that ended in peace is followed by another in the same segment."""
+    """A broker that ended in peace is followed by another in the same segment, which is for its owner alone again."""
 
     async def body() -> None:
         for _ in range(3):
             async with opened(tmp_path) as log:
                 await log.record("test/one")
+            (tmp_path / "audit.jsonl").chmod(0o644)
+        async with opened(tmp_path):
+            assert 0o600 == stat.S_IMODE((tmp_path / "audit.jsonl").stat().st_mode)
 
     run(body)
-    once = ["test/one", "audit/closed"]
-    assert ["audit/segment", *once, "audit/opened", *once, "audit/opened", *once] == events(tmp_path)
+    once, again = ["test/one", "audit/closed"], ["audit/opened", "audit/closed"]
+    assert ["audit/segment", *once, "audit/opened", *once, "audit/opened", *once, *again] == events(tmp_path)
     assert ["audit.jsonl"] == segments(tmp_path)
     assert [] == seen(tmp_path)
 
@@ -208,6 +213,103 @@ def test_segments_that_vanished_while_no_broker_ran_are_missed(tmp_path: Path) -
 
     run(body)
     assert ["missing"] == reasons(tmp_path)
+
+
+def test_current_segment_that_vanished_while_no_broker_ran(tmp_path: Path) -> None:
+    """Where earlier segments are there and the current one is gone, the chain goes on, and verification misses one."""
+
+    async def body() -> None:
+        async with opened(tmp_path, settings=replace(QUICK, segment_bytes=300)) as log:
+            await log.record("test/one")
+            await log.record("test/two")
+        (tmp_path / "audit.jsonl").unlink()
+        async with opened(tmp_path) as log:
+            await log.record("test/three")
+
+    run(body)
+    assert "missing" == reasons(tmp_path)[-1]
+    assert [("missing-segment", "audit.jsonl:1", True), ("noticed", "audit.jsonl:1", False)] == seen(tmp_path)
+
+
+def test_crash_between_two_segments_is_not_mistaken_for_a_theft(tmp_path: Path) -> None:
+    """A broker that died after it had kept the old segment and before it had named the new one left no gap."""
+
+    async def body() -> None:
+        async with opened(tmp_path) as log:
+            await log.record("test/one")
+        (tmp_path / "audit.jsonl").rename(tmp_path / "audit-000001.jsonl")
+        (tmp_path / "audit.jsonl.new").write_bytes(b"")
+        async with opened(tmp_path) as log:
+            await log.record("test/two")
+
+    run(body)
+    assert ["first", "restart"] == reasons(tmp_path)
+    assert [] == seen(tmp_path)
+
+
+def test_segment_of_a_newer_broker_is_not_written_to(tmp_path: Path) -> None:
+    """After a downgrade the log goes on in a segment of the older format, and says that it cannot judge the other."""
+
+    async def body() -> None:
+        async with opened(tmp_path):
+            pass
+        path = tmp_path / "audit.jsonl"
+        path.write_bytes(path.read_bytes().replace(b'"format":1', b'"format":2'))
+        async with opened(tmp_path) as log:
+            assert "damaged" == log.state().state
+
+    run(body)
+    assert [("unknown-format", "audit-000001.jsonl:1", True)] == seen(tmp_path)
+
+
+def test_key_of_the_wrong_length_is_not_used(tmp_path: Path) -> None:
+    """A key for fingerprints that is cut off makes the log refuse, with the command that mends it."""
+
+    async def body() -> None:
+        async with opened(tmp_path):
+            pass
+        (tmp_path / "fingerprint.key").write_bytes(b"short")
+        async with opened(tmp_path) as log:
+            with pytest.raises(AuditError, match="5 bytes instead of 32"):
+                log.fingerprint(Secret("hunter2"))
+            (tmp_path / "fingerprint.key").unlink()
+            await recovered(log)
+            assert log.fingerprint(Secret("hunter2"))
+
+    run(body)
+
+
+def test_key_that_is_deleted_is_put_back(tmp_path: Path) -> None:
+    """A broker that has the key in memory writes the same one again when it begins a segment."""
+
+    async def body() -> None:
+        async with opened(tmp_path) as log:
+            before = (tmp_path / "fingerprint.key").read_bytes()
+            (tmp_path / "fingerprint.key").unlink()
+            (tmp_path / "audit.jsonl").unlink()
+            with pytest.raises(AuditError):
+                await log.record("test/one")
+            await recovered(log)
+            assert before == (tmp_path / "fingerprint.key").read_bytes()
+
+    run(body)
+
+
+def test_log_on_uvloop(tmp_path: Path) -> None:
+    """On the loop that the daemon uses records are written just as well, and a hung disk is refused."""
+
+    async def body() -> None:
+        disk = BadDisk()
+        async with opened(tmp_path, files=disk) as log:
+            assert list(range(2, 102)) == await asyncio.gather(*(log.append("test/one", {}) for _ in range(100)))
+            disk.open.clear()
+            with pytest.raises(AuditError, match="has not answered"):
+                await log.record("test/hung")
+            disk.open.set()
+            await recovered(log)
+
+    uvloop.run(body())
+    assert judged(tmp_path).intact
 
 
 def test_unknown_field_is_a_bug_and_is_not_logged(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.audit_steps import judged, opened, reasons, recovered, refused, run, until
+from broker.audit import AuditLog
+from broker.errors import AuditError
+from tests.audit_steps import QUICK, judged, opened, reasons, recovered, refused, run, until
 
 
 def delete(path: Path) -> None:
@@ -91,3 +93,18 @@ def test_file_that_others_touched(
     assert why == reasons(place)[-1]
     first = judged(place).first_alarm
     assert alarm == (first and first.kind)
+
+
+def test_directory_that_was_deleted_is_locked_again(tmp_path: Path) -> None:
+    """A log that had to make its directory anew holds the lock there too."""
+    place = tmp_path / "audit"
+
+    async def body() -> None:
+        async with opened(place) as log:
+            delete_all(place / "audit.jsonl")
+            await refused(log)
+            await recovered(log)
+            with pytest.raises(AuditError, match="another broker"):
+                await AuditLog(place, settings=QUICK).open()
+
+    run(body)

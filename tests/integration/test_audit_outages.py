@@ -191,6 +191,26 @@ def test_notes_of_an_outage_are_written_afterwards(tmp_path: Path) -> None:
     assert events(tmp_path).index("test/after") > max(i for i, e in enumerate(events(tmp_path)) if e == "test/note")
 
 
+def test_notes_keep_their_order_over_an_error(tmp_path: Path) -> None:
+    """What was in flight when the disk failed is written before what waited behind it."""
+
+    async def body() -> None:
+        disk = BadDisk()
+        async with opened(tmp_path, files=disk) as log:
+            disk.open.clear()
+            log.note("test/note", count=0)
+            await asyncio.sleep(0.05)
+            log.note("test/note", count=1)
+            disk.failing["write"] = errno.EIO
+            disk.open.set()
+            await until(lambda: not log.state().accepts)
+            disk.failing.clear()
+            await recovered(log)
+
+    run(body)
+    assert [0, 1] == [record["count"] for record in records(tmp_path) if record["event"] == "test/note"]
+
+
 def test_notes_beyond_the_room_are_counted(tmp_path: Path) -> None:
     """A long outage does not fill the memory: what there is no room for is counted into one record."""
 
@@ -280,7 +300,7 @@ def test_loop_that_stood_still_does_not_accuse_the_disk(tmp_path: Path) -> None:
         disk = BadDisk()
         async with opened(tmp_path, files=disk) as log:
             disk.open.clear()
-            threading.Timer(0.5, disk.open.set).start()
+            threading.Timer(0.65, disk.open.set).start()
             waiting = log.append("test/one", {})
             await asyncio.sleep(0.05)
             time.sleep(0.5)  # noqa: ASYNC251
@@ -364,4 +384,20 @@ def test_error_while_going_on_in_an_old_segment(tmp_path: Path) -> None:
 
     run(body)
     assert ["first", "error"] == reasons(tmp_path)
+    assert judged(tmp_path).intact
+
+
+def test_bug_in_the_thread_is_an_outage_and_not_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What nobody foresaw is logged with its trace and treated as a disk that failed."""
+
+    async def body() -> None:
+        disk = BadDisk()
+        async with opened(tmp_path, files=disk) as log:
+            disk.takes = "nonsense"  # type: ignore[assignment]
+            assert "audit log cannot be written: unexpected TypeError" == await refused(log)
+            disk.takes = None
+            await recovered(log)
+
+    run(body)
+    assert "in a way that nobody foresaw" in caplog.text
     assert judged(tmp_path).intact
