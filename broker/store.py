@@ -131,6 +131,10 @@ class Store:
             changes.append(("DELETE FROM intents WHERE accessor = ?", (accessor,)))
         self._submit(changes, None)
 
+    async def settled(self) -> None:
+        """Have on disk everything that was handed over so far, or raise ``UnavailableError``."""
+        await self._durable([])
+
     async def _durable(self, changes: Sequence[Change]) -> None:
         assert self._loop is not None
         done: asyncio.Future[None] = self._loop.create_future()
@@ -140,11 +144,11 @@ class Store:
                 await done
         except TimeoutError:
             self.trouble = f"{self._path} has not been written for {self._deadline:g} s"
-            message = "the lease cannot be stored: the disk does not answer"
+            message = "leases cannot be stored: the disk does not answer"
             raise UnavailableError(message, hint="mcp-broker status") from None
 
     def _submit(self, changes: Sequence[Change], done: asyncio.Future[None] | None) -> None:
-        if not changes:
+        if not changes and done is None:
             return
         with self._wake:
             self._waiting.append((changes, done))
@@ -186,7 +190,7 @@ class Store:
                 if error is None:
                     waiter.set_result(None)
                 else:
-                    message = f"the lease cannot be stored: {error}"
+                    message = f"leases cannot be stored: {error}"
                     waiter.set_exception(UnavailableError(message, hint="mcp-broker status"))
 
         assert self._loop is not None

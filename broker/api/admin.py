@@ -21,7 +21,7 @@ from broker.core import chain
 from broker.core.leases import LeaseTable
 from broker.core.model import Lease, Workload
 from broker.core.policy import Allowed, Ask, decide
-from broker.errors import AttestationError, LeaseNotFoundError, RequestError
+from broker.errors import AttestationError, LeaseNotFoundError, RequestError, UnavailableError
 from broker.records import who
 from broker.running import Running
 from broker.translate import translated
@@ -139,7 +139,7 @@ async def lease_revoke(running: Running, caller: Caller, params: m.LeaseRevoke) 
     if lease is None:
         message = f"there is no lease {params.accessor!r}"
         raise LeaseNotFoundError(message, hint="mcp-broker lease list")
-    return m.Revoked(revoked=_revoke(running, caller, [lease]))
+    return m.Revoked(revoked=await _revoke(running, caller, [lease]))
 
 
 async def server_list(running: Running, _: Caller, __: m.Nothing) -> m.Servers:
@@ -163,7 +163,7 @@ async def server_revoke(running: Running, caller: Caller, params: m.ServerName) 
     if params.server not in running.service.config.servers:
         message = f"no server is called {params.server!r}"
         raise RequestError(message, hint="mcp-broker server list")
-    return m.Revoked(revoked=_revoke(running, caller, list(_chosen(running.leases, server=params.server))))
+    return m.Revoked(revoked=await _revoke(running, caller, list(_chosen(running.leases, server=params.server))))
 
 
 def _chosen(leases: LeaseTable, *, server: str | None = None, secret: str | None = None) -> Iterable[Lease]:
@@ -172,13 +172,19 @@ def _chosen(leases: LeaseTable, *, server: str | None = None, secret: str | None
             yield lease
 
 
-def _revoke(running: Running, caller: Caller, leases: Iterable[Lease]) -> int:
+async def _revoke(running: Running, caller: Caller, leases: Iterable[Lease]) -> int:
+    """Revoke leases, which waits for nobody; the answer waits until a restart would know of it."""
     count = 0
     for lease in leases:
         if not lease.barred:
             running.endings.bar(lease, f"by admin uid {caller.peer.workload.uid}")
             count += 1
     running.endings.revoker.tick(running.clock())
+    try:
+        await running.store.settled()
+    except UnavailableError as error:
+        message = f"{count} leases were revoked, but a restart would forget it: {error.message}"
+        raise UnavailableError(message, hint=error.hint) from None
     return count
 
 
