@@ -95,13 +95,15 @@ def test_file_that_others_touched(
     assert alarm == (first and first.kind)
 
 
-def test_directory_that_was_deleted_is_locked_again(tmp_path: Path) -> None:
-    """A log that had to make its directory anew holds the lock there too."""
+def test_directory_that_was_replaced_is_locked_again(tmp_path: Path) -> None:
+    """A log whose directory was replaced by another holds the lock there too."""
     place = tmp_path / "audit"
 
     async def body() -> None:
         async with opened(place) as log:
             delete_all(place / "audit.jsonl")
+            place.mkdir(mode=0o700)
+            (place / "lock").touch()
             await refused(log)
             await recovered(log)
             with pytest.raises(AuditError, match="another broker"):
