@@ -87,8 +87,7 @@ def main(words: list[str]) -> int:
         _say(error.message, error.hint)
         return MEANINGS[error.code].exit
     except click.ClickException as error:
-        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "mcp-broker"
-        _say(_lower(error.format_message()), f"{command} --help")
+        _misused(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         _say("stopped before it was done", None)
@@ -105,6 +104,15 @@ def main(words: list[str]) -> int:
 
 def _say(message: str, hint: str | None) -> None:
     click.echo(f"mcp-broker: {message}" + (f"\nhint: {hint}" if hint else ""), err=True)
+
+
+def _misused(error: click.ClickException) -> None:
+    """Say what is wrong with the command line. Where it says nothing at all, click's error is the help itself."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return
+    command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "mcp-broker"
+    _say(_lower(error.format_message()), f"{command} --help")
 
 
 def _lower(message: str) -> str:
