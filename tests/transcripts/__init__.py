@@ -1,0 +1,1 @@
+"""Command sessions, run against the command as the wheel installs it."""

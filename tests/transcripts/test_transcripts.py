@@ -1,0 +1,97 @@
+"""
+Each session in this directory, from its first command to its last.
+
+They are what a newcomer types. The README's first steps are one of them.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.running import room
+from tests.transcripts.transcript import TranscriptError, read, session
+
+HERE: Final = Path(__file__).parent
+
+SESSIONS: Final = ["demo", "lifecycle", "mistakes", "secrets"]
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Give a directory whose path is short enough for sockets."""
+    with room() as found:
+        yield found
+
+
+@pytest.fixture
+def environment(without_the_sdk: Path, directory: Path) -> Mapping[str, str]:
+    """Return the environment of a person at a terminal, as far as the commands depend on it."""
+    return {
+        "HOME": str(directory),
+        "LANG": "C.UTF-8",
+        "PATH": f"{without_the_sdk.parent}:{os.environ['PATH']}",
+        "SHELL": "/bin/sh",
+        "TZ": "UTC",
+    }
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+def test_the_command_does_what_the_session_says(name: str, directory: Path, environment: Mapping[str, str]) -> None:
+    """Every command prints and returns what the session says."""
+    with session(directory, environment) as running:
+        for command in read((HERE / f"{name}.txt").read_text()):
+            running.run(command)
+
+
+def test_every_session_is_run() -> None:
+    """No session lies in the directory without being held to."""
+    assert {path.stem for path in HERE.glob("*.txt")} == set(SESSIONS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "$ echo one\ntwo",
+        "$ echo one",
+        "$ true\none",
+        "$ echo one; echo two\none",
+        "$ echo one; echo two\ntwo",
+        "$ false",
+        "$ true\n? 1",
+        "$ cat\n< one\ntwo",
+        "$ echo one &\ntwo",
+        "$ sh -c 'exit 3' &\n? 0",
+    ],
+)
+def test_what_is_not_so_is_found_out(text: str, directory: Path, environment: Mapping[str, str]) -> None:
+    """A session that does not tell the truth fails."""
+    with pytest.raises(TranscriptError), session(directory, environment) as running:  # noqa: PT012 - it may fail at its end
+        for command in read(text):
+            running.run(command)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "$ echo one\none",
+        "$ echo one; echo two; echo three\none\n...",
+        "$ echo one; echo two; echo three\n...\nthree",
+        "$ echo one; echo two; echo three\none\n...\nthree",
+        "$ echo one\n...\none\n...",
+        "$ echo one two three\none ... three",
+        "$ cat\n< one\n< two\none\ntwo",
+        "$ printf one; exit 3\none\n? 3",
+        "# a comment\n$ echo one >&2\n# another\none\n\n",
+        "$ sleep 60 &\n$ kill $LAST",
+        "$ sh -c 'echo one; exec sleep 60' &\none\n? -15\n$ kill $LAST",
+        "$ cat <<END\n> one\n> END\none",
+    ],
+)
+def test_what_is_so_is_believed(text: str, directory: Path, environment: Mapping[str, str]) -> None:
+    """A session that tells the truth does not fail."""
+    with session(directory, environment) as running:
+        for command in read(text):
+            running.run(command)
