@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Iterable
 from typing import Final, TypeVar
 
 import broker
-from backends.base import BackendError, KeyedBackend, Secret, Version, WritableBackend
+from backends.base import BackendError, KeyedBackend, Secret, SecretNotFoundError, Version, WritableBackend
 from broker.api import messages as m
 from broker.api.times import utc
 from broker.api.workload import Caller, row
@@ -286,6 +286,9 @@ async def _asked(answer: Awaitable[Answer]) -> Answer:
     try:
         async with asyncio.timeout(_DEADLINE):
             return await answer
+    except SecretNotFoundError as error:
+        # An admin named it. To a workload, which only asks for what the config names, it is "not available now".
+        raise RequestError(error.message, hint=error.hint or "mcp-broker secret list") from None
     except (BackendError, TimeoutError) as error:
         raise translated(error) from None
 

@@ -12,14 +12,42 @@ from msgspec import Meta, Struct
 
 from backends.base import Secret
 
-Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-"""The name of a server, a secret or a backend."""
+# In all patterns: "$" alone would let a final newline through, and a name goes into logs.
+Name = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$(?!\n)",
+        description="The name of a server, a secret or a backend.",
+    ),
+]
 
-Accessor = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
-"""A lease's public name."""
+Accessor = Annotated[
+    str,
+    Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$(?!\n)", description="The public name of a lease."),
+]
 
-Duration = str | float
-"""A length of time: ``"90s"``, ``"10m"``, ``"1h30m"``, or seconds."""
+Time = Annotated[datetime, Meta(tz=True)]
+"""A time in UTC."""
+
+_LENGTH_OF_TIME = "^(?=[0-9])([0-9]{1,9}w)?([0-9]{1,9}d)?([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}(\\.[0-9]{1,6})?s)?$"
+
+Duration = (
+    Annotated[str, Meta(description="A length of time, such as 1h30m.", extra_json_schema={"pattern": _LENGTH_OF_TIME})]
+    | Annotated[float, Meta(description="Seconds.", extra_json_schema={"exclusiveMinimum": 0})]
+)
+"""A length of time: ``"90s"``, ``"10m"``, ``"1h30m"``, or seconds. ``broker.config.duration`` reads it."""
+
+Field = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$(?!\n)")]
+"""The name of one field of a secret."""
+
+Value = Annotated[str, Meta(extra_json_schema={"format": "password", "writeOnly": True})]
+"""The value of a field, on its way in."""
+
+
+_LONGEST_FILE = 1 << 43
+"""Bytes. No file of ours is longer, and file systems refuse to look further than they can hold."""
 
 
 class Params(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -92,8 +120,8 @@ class Issued(Result):
     accessor: str
     secret: str
     values: dict[str, Secret]
-    issued_at: datetime
-    expires_at: datetime
+    issued_at: Time
+    expires_at: Time
     renewable: bool
     version: int | None
 
@@ -109,7 +137,7 @@ class Renewed(Result):
     """How much time there is now."""
 
     accessor: str
-    expires_at: datetime
+    expires_at: Time
 
 
 class LeaseRelease(Params):
@@ -143,8 +171,8 @@ class LeaseRow(Result):
     uid: int
     pid: int | None
     state: Literal["active", "barred"]
-    issued_at: datetime
-    expires_at: datetime
+    issued_at: Time
+    expires_at: Time
     renewable: bool
 
 
@@ -206,7 +234,7 @@ class SecretSet(Params):
     """A new version of a secret: its fields and their values."""
 
     name: Name
-    values: dict[Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")], str]
+    values: dict[Field, Value]
     backend: Name | None = None
 
 
@@ -227,7 +255,7 @@ class SecretRow(Result):
     stored: bool
     fields: list[str]
     version: int | None
-    created_at: datetime | None
+    created_at: Time | None
     ttl: float
     servers: list[str]
 
@@ -242,7 +270,7 @@ class VersionRow(Result):
     """One version of a secret."""
 
     number: int
-    created_at: datetime
+    created_at: Time
     fields: list[str]
     current: bool
 
@@ -284,7 +312,7 @@ class Explained(Result):
     unit: str | None
     holds: list[str]
     wants: list[str]
-    at: datetime | None = None
+    at: Time | None = None
 
 
 class Reloaded(Result):
@@ -310,8 +338,8 @@ class Segments(Result):
 class AuditRead(Params):
     """Which part of which file; ``limit`` in bytes."""
 
-    segment: Annotated[str, Meta(pattern=r"^audit(-[0-9]+)?\.jsonl$")]
-    offset: Annotated[int, Meta(ge=0)] = 0
+    segment: Annotated[str, Meta(max_length=64, pattern=r"^audit(-[0-9]+)?\.jsonl$(?!\n)")]
+    offset: Annotated[int, Meta(ge=0, le=_LONGEST_FILE)] = 0
     limit: Annotated[int, Meta(ge=1, le=524288)] = 262144
 
 
@@ -358,7 +386,7 @@ class BackendRow(Result):
 class Refusal(Result):
     """What was refused lately, how often, and what mends it."""
 
-    at: datetime
+    at: Time
     uid: int
     pid: int | None
     server: str | None
@@ -384,7 +412,7 @@ class ConfigState(Result):
     """Which config is in force."""
 
     files: list[str]
-    loaded_at: datetime
+    loaded_at: Time
     error: str | None
 
 
@@ -393,8 +421,8 @@ class IntentRow(Result):
 
     secret: str
     backend: str
-    started_at: datetime
-    gone_by: datetime
+    started_at: Time
+    gone_by: Time
 
 
 class Status(Result):
@@ -404,7 +432,7 @@ class Status(Result):
     mode: str
     pid: int
     uid: int
-    started_at: datetime
+    started_at: Time
     directory: str
     healthy: bool
     problems: list[str]
