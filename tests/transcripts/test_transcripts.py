@@ -11,12 +11,15 @@ from typing import Final
 
 import pytest
 
-from tests.running import room
+from tests.running import as_user, room
 from tests.transcripts.transcript import TranscriptError, read, session
 
 HERE: Final = Path(__file__).parent
 
 SESSIONS: Final = ["demo", "lifecycle", "mistakes", "secrets"]
+
+NEWCOMER: Final = 54321
+"""A uid without a name, and so with the home that HOME says."""
 
 
 @pytest.fixture
@@ -46,9 +49,28 @@ def test_the_command_does_what_the_session_says(name: str, directory: Path, envi
             running.run(command)
 
 
+@pytest.mark.root
+def test_the_first_steps_of_the_readme(directory: Path, environment: Mapping[str, str]) -> None:
+    """A user who has nothing yet can type what the README says, and sees what it says."""
+    os.chown(directory, NEWCOMER, NEWCOMER)
+    with session(directory, environment, prefix=as_user(NEWCOMER)) as running:
+        for command in read((HERE / "readme.txt").read_text()):
+            running.run(command)
+
+
+def test_what_the_readme_says_first_is_what_is_typed(root: Path) -> None:
+    """Every command of ours in the README's first steps is in the session, in the same order."""
+    text = (root / "README.md").read_text()
+    first = text[text.index("## Five minutes") :].partition("\n## ")[0]
+    said = [line.partition("#")[0].strip() for line in first.splitlines() if line.startswith("mcp-broker ")]
+    typed = [command.text for command in read((HERE / "readme.txt").read_text())]
+    assert said
+    assert said == [text for text in typed if text in said]
+
+
 def test_every_session_is_run() -> None:
     """No session lies in the directory without being held to."""
-    assert {path.stem for path in HERE.glob("*.txt")} == set(SESSIONS)
+    assert {path.stem for path in HERE.glob("*.txt")} == {*SESSIONS, "readme"}
 
 
 @pytest.mark.parametrize(
