@@ -107,10 +107,16 @@ class Endings:
         before = self._leases.bar(lease.accessor)
         if before is None or before.barred:
             return
-        self._ended(lease, "lease/revoked", reason, **facts)
         barred = self._leases.get(lease.accessor)
-        if barred is not None:
+        if barred is None:
+            self._ended(lease, "lease/revoked", reason, **facts)
+        else:
+            self._audit.note("lease/revoked", **what(lease), reason=reason, **facts)
+            self.forget(lease)
+            # One row says both, that it is over and that its process is barred: a crash finds both or neither.
             self._store.keep_soon([barred])
+            if lease.backend_lease is not None:
+                self.revoker.add(lease)
         self.tell(lease, "revoked")
 
     def withheld(self, lease: Lease, code: str) -> None:
