@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +19,11 @@ from broker.core.findings import Report
 from broker.core.verification import split, verify
 from broker.errors import AuditError
 
-QUICK: Final = Settings(deadline=0.3, tick=0.02, patience=0.05, look=0.05, reserve=0)
-"""A log that does not let a test wait."""
+QUICK: Final = Settings(deadline=5.0, tick=0.02, patience=0.05, look=0.05, reserve=0)
+"""A log that does not let a test wait, and does not give up on a disk that is merely busy."""
+
+HASTY: Final = replace(QUICK, deadline=0.5)
+"""A log that soon gives up on a disk that does not answer."""
 
 PATIENCE: Final = 20.0
 """Seconds after which something is not going to happen any more."""

@@ -15,7 +15,7 @@ from backends.base import Secret
 from broker.audit import AuditLog
 from broker.core.chain import RecordError
 from broker.errors import AuditError
-from tests.audit_steps import QUICK, events, judged, opened, reasons, records, recovered, run, seen, segments
+from tests.audit_steps import HASTY, QUICK, events, judged, opened, reasons, records, recovered, run, seen, segments
 from tests.fakes.bad_disk import BadDisk
 
 
@@ -300,7 +300,7 @@ def test_log_on_uvloop(tmp_path: Path) -> None:
 
     async def body() -> None:
         disk = BadDisk()
-        async with opened(tmp_path, files=disk) as log:
+        async with opened(tmp_path, files=disk, settings=HASTY) as log:
             assert list(range(2, 102)) == await asyncio.gather(*(log.append("test/one", {}) for _ in range(100)))
             disk.open.clear()
             with pytest.raises(AuditError, match="has not answered"):

@@ -12,7 +12,20 @@ import pytest
 
 from broker.audit import AuditLog, AuditStatus
 from broker.errors import AuditError
-from tests.audit_steps import QUICK, events, judged, opened, reasons, records, recovered, refused, run, seen, until
+from tests.audit_steps import (
+    HASTY,
+    QUICK,
+    events,
+    judged,
+    opened,
+    reasons,
+    records,
+    recovered,
+    refused,
+    run,
+    seen,
+    until,
+)
 from tests.fakes.bad_disk import BadDisk
 
 
@@ -235,17 +248,17 @@ def test_hung_disk_refuses_within_the_deadline_and_comes_back(tmp_path: Path) ->
 
     async def body() -> None:
         disk = BadDisk()
-        async with opened(tmp_path, files=disk) as log:
+        async with opened(tmp_path, files=disk, settings=HASTY) as log:
             threads = threading.active_count()
             disk.open.clear()
             began = time.monotonic()
             waiting = [log.append("test/hung", {"count": count}) for count in range(5)]
             found = await asyncio.gather(*waiting, return_exceptions=True)
             took = time.monotonic() - began
-            assert ["audit log cannot be written: the disk has not answered for 0.3 seconds"] * 5 == [
+            assert ["audit log cannot be written: the disk has not answered for 0.5 seconds"] * 5 == [
                 x.message for x in found if isinstance(x, AuditError)
             ]
-            assert QUICK.deadline <= took < QUICK.deadline + 0.5
+            assert HASTY.deadline <= took < HASTY.deadline + 0.5
             log.note("test/note")
             await asyncio.sleep(0.2)
             assert threads == threading.active_count()
@@ -265,13 +278,13 @@ def test_log_on_a_hung_disk_can_be_closed(tmp_path: Path) -> None:
 
     async def body() -> None:
         disk = BadDisk()
-        log = AuditLog(tmp_path, settings=QUICK, files=disk)
+        log = AuditLog(tmp_path, settings=HASTY, files=disk)
         await log.open()
         disk.open.clear()
         log.note("test/note")
         began = time.monotonic()
         assert 1 <= await log.close()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 2
         disk.open.set()
 
     run(body)
@@ -283,7 +296,7 @@ def test_disk_that_hangs_at_the_start(tmp_path: Path) -> None:
     async def body() -> None:
         disk = BadDisk()
         disk.open.clear()
-        async with opened(tmp_path, files=disk) as log:
+        async with opened(tmp_path, files=disk, settings=HASTY) as log:
             assert "failed" == log.state().state
             disk.open.set()
             await recovered(log)
@@ -298,12 +311,12 @@ def test_loop_that_stood_still_does_not_accuse_the_disk(tmp_path: Path) -> None:
 
     async def body() -> None:
         disk = BadDisk()
-        async with opened(tmp_path, files=disk) as log:
+        async with opened(tmp_path, files=disk, settings=HASTY) as log:
             disk.open.clear()
-            threading.Timer(0.65, disk.open.set).start()
+            threading.Timer(1.0, disk.open.set).start()
             waiting = log.append("test/one", {})
             await asyncio.sleep(0.05)
-            time.sleep(0.5)  # noqa: ASYNC251
+            time.sleep(0.8)  # noqa: ASYNC251
             await waiting
             assert "ok" == log.state().state
 
