@@ -322,7 +322,7 @@ def _parameters(request: web.BaseRequest, found: Found, body: bytes) -> bytes:
 
 def _joined(fields: Mapping[str, str], body: bytes) -> bytes:
     """Return a JSON body with the parameters of the path put in."""
-    if body.strip() in {b"", b"{}"}:
+    if body in {b"", b"{}"}:
         return encode(fields)
     try:
         members = _members(body)
