@@ -28,6 +28,7 @@ import backends
 import broker
 from backends.base import Secret
 from backends.master_key import create_key_file
+from broker.api.door import STALLED_AFTER
 from broker.paths import Mode, Places, within
 
 DEADLINE: Final = 15.0
@@ -42,12 +43,12 @@ env.GITHUB_TOKEN = "{github}"
 
 _SERVE: Final = """
 import sys
-directory, mode, path = sys.argv[1:]
+directory, mode, path, stalled_after = sys.argv[1:]
 sys.path[:0] = path.split(":")
 from pathlib import Path
 from broker import daemon, errors, paths
 try:
-    sys.exit(daemon.serve(paths.within(Path(directory), mode=mode)))
+    sys.exit(daemon.serve(paths.within(Path(directory), mode=mode), stalled_after=float(stalled_after)))
 except errors.BrokerError as error:
     sys.exit(f"mcp-broker: {error}")
 """
@@ -261,6 +262,7 @@ def start(
     packages: Sequence[Path] = (),
     environment: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
+    stalled_after: float = STALLED_AFTER,
 ) -> Iterator[RunningBroker]:
     """
     Run a broker in ``directory`` for as long as the block lasts.
@@ -274,6 +276,7 @@ def start(
         packages: directories that hold more installed packages, for backends of third parties.
         environment: variables that it gets beside those of this process.
         pass_fds: descriptors that it inherits.
+        stalled_after: seconds that a connection may stop in the middle of something.
 
     """
     places = within(directory, mode=mode)
@@ -281,7 +284,8 @@ def start(
     path = ":".join([*map(str, _homes()), *map(str, packages)])
     options: dict[str, Any] = {"env": {**os.environ, **(environment or {})}, "pass_fds": pass_fds, "cwd": "/"}
     who = [] if uid is None else as_user(uid)
-    command = [*who, sys.executable, "-P", "-c", _SERVE, str(directory.absolute()), mode, path]
+    arguments = [str(directory.absolute()), mode, path, str(stalled_after)]
+    command = [*who, sys.executable, "-P", "-c", _SERVE, *arguments]
     running = RunningBroker(places, command, options=options)
     try:
         running.launch()
