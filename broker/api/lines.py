@@ -224,12 +224,14 @@ class Lines:
 
     def _throttle(self) -> None:
         """Read no more than can be answered, and go on with what was read when it can."""
+        if self._transport.is_closing():
+            return
         busy = self._busy()
         if self._behind and not busy and not self._coming:
             self._coming = True
             self._loop.call_soon(self._catch_up)
         wanted = busy or self._behind
-        if wanted == self._paused or self._transport.is_closing():
+        if wanted == self._paused:
             return
         self._paused = wanted
         if wanted:
