@@ -41,8 +41,13 @@ CLIENT: Final = """\
 
 BY_HAND: Final = '{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
 
-STRANGER: Final = 54321
-"""The uid of somebody else: a uid needs no name. Not nobody's, which is also what the kernel calls who it hides."""
+STRANGERS: Final = (54321, 54322)
+"""Uids of somebody else: a uid needs no name. Not nobody's, which is also what the kernel calls who it hides."""
+
+
+def stranger() -> int:
+    """Return a uid that is not ours."""
+    return next(uid for uid in STRANGERS if uid != os.getuid())
 
 
 def initialise(play: Play) -> str:
@@ -75,7 +80,7 @@ def store(play: Play) -> str:
 def configure(play: Play) -> str:
     """Say which server gets it."""
     command = json.dumps([sys.executable, "-I", server.__file__, str(play.stage.directory / "notes.sock")])
-    text = SERVERS.format(command=command, stranger=STRANGER)
+    text = SERVERS.format(command=command, stranger=stranger())
     play.screen.say("The broker's config says which server gets it. A reference is the grant: nobody else has it.")
     play.write("config/broker.d/notes.toml", text, "toml")
     play.run(f"mcp-broker reload {HERE}")
@@ -154,21 +159,21 @@ def be_the_wrong_one(play: Play) -> str:
     play.run(f"mcp-broker exec ledger {HERE}", status=3)
     play.run(f"mcp-broker explain --last {HERE}")
     explained = play.ask("explain", last=True)
-    play.expect("it was refused for another reason", explained["wants"] == [f"uid:{STRANGER}"])
+    play.expect("it was refused for another reason", explained["wants"] == [f"uid:{stranger()}"])
     play.expect("something is out for it", {lease["server"] for lease in play.leases()} == {"notes"})
     return "who asks is what the kernel says, and the config names somebody else"
 
 
 def be_somebody_else(play: Play) -> str:
     """Ask as another user, which only root can try."""
-    stranger = Path(__file__).with_name("stranger.py")
+    uid, becoming = stranger(), Path(__file__).with_name("stranger.py")
     play.screen.say("Another user of this machine does not even get in:")
-    play.screen.command(f"sudo -u '#{STRANGER}' mcp-broker exec notes {HERE}")
-    words = [sys.executable, "-I", str(stranger), str(STRANGER), "notes", "--dir", str(play.stage.directory)]
+    play.screen.command(f"sudo -u '#{uid}' mcp-broker exec notes {HERE}")
+    words = [sys.executable, "-I", str(becoming), str(uid), "notes", "--dir", str(play.stage.directory)]
     done = play.stage.run(shlex.join(words), token=play.notes.token)
     play.screen.output(done.output)
     play.expect("another user was not refused", done.status == 3)  # noqa: PLR2004 - denied
-    return f"uid {STRANGER} is refused"
+    return f"uid {uid} is refused"
 
 
 def restart(play: Play) -> str:

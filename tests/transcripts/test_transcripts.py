@@ -50,11 +50,12 @@ def test_the_command_does_what_the_session_says(name: str, directory: Path, envi
 
 
 @pytest.mark.root
-def test_the_first_steps_of_the_readme(directory: Path, environment: Mapping[str, str]) -> None:
-    """A user who has nothing yet can type what the README says, and sees what it says."""
+@pytest.mark.parametrize("name", ["demo", "readme"])
+def test_a_user_who_has_nothing_yet(name: str, directory: Path, environment: Mapping[str, str]) -> None:
+    """Who is not root and has no config yet can take the tour, and type what the README says first."""
     os.chown(directory, NEWCOMER, NEWCOMER)
     with session(directory, environment, prefix=as_user(NEWCOMER)) as running:
-        for command in read((HERE / "readme.txt").read_text()):
+        for command in read((HERE / f"{name}.txt").read_text()):
             running.run(command)
 
 
