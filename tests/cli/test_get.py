@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 
 import pytest
@@ -28,7 +29,7 @@ def test_plain_needs_a_field_where_there_are_several(where: list[str]) -> None:
 
 def test_env_is_what_a_shell_reads(where: list[str]) -> None:
     """A shell that evaluates the lines has every field, whatever letters are in it."""
-    words = " ".join([*COMMAND, "get", "app-db", "--format", "env", *where])
+    words = shlex.join([*COMMAND, "get", "app-db", "--format", "env", *where])
     script = f'eval "$({words})"; printf "%s\\n" "$APP_DB_USERNAME" "$APP_DB_PASSWORD"'
     done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, env=environment(), check=True)
     assert [f"{CANARY}-user", f"{CANARY}-p\"w 'd$"] == done.stdout.decode().splitlines()
@@ -93,7 +94,7 @@ def test_bind_takes_a_pid_or_none(where: list[str], bind: str) -> None:
 
 def test_the_output_can_be_cut_off(where: list[str]) -> None:
     """A reader that has gone makes no traceback."""
-    words = " ".join([*COMMAND, "get", "cloud", "--format", "json", *where])
+    words = shlex.join([*COMMAND, "get", "cloud", "--format", "json", *where])
     done = subprocess.run(["/bin/sh", "-c", f"{words} | true"], capture_output=True, env=environment(), check=True)
     assert (b"", b"") == (done.stdout, done.stderr)
 
