@@ -6,27 +6,21 @@ None of them releases a value.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Iterable
-from typing import Final, TypeVar
+from collections.abc import Iterable
+from typing import Final
 
 import broker
-from backends.base import BackendError, KeyedBackend, Secret, SecretNotFoundError, Version, WritableBackend
+from backends.base import BackendError
 from broker.api import messages as m
 from broker.api.times import utc
 from broker.api.workload import Caller, row
 from broker.attest import process_now
 from broker.audit_pages import listed, page
-from broker.config import SecretConfig
 from broker.core import chain
-from broker.core.leases import LeaseTable
 from broker.core.model import Lease, Workload
 from broker.core.policy import Allowed, Ask, decide
 from broker.errors import AttestationError, LeaseNotFoundError, RequestError, UnavailableError
-from broker.records import who
 from broker.running import Running
-from broker.translate import translated
-
-Answer = TypeVar("Answer")
 
 _STATUS_REFUSALS: Final = 20
 _DEADLINE: Final = 10.0
@@ -129,7 +123,7 @@ async def _backend_rows(running: Running) -> list[m.BackendRow]:
 
 async def lease_list(running: Running, _: Caller, params: m.LeaseList) -> m.Leases:
     """Return what is out."""
-    chosen = _chosen(running.leases, server=params.server, secret=params.secret)
+    chosen = running.leases.chosen(server=params.server, secret=params.secret)
     return m.Leases(leases=[row(lease) for lease in chosen])
 
 
@@ -151,7 +145,7 @@ async def server_list(running: Running, _: Caller, __: m.Nothing) -> m.Servers:
                 command=list(server.command),
                 selectors=sorted(server.selectors),
                 secrets=sorted(server.grants),
-                leases=sum(1 for _ in _chosen(running.leases, server=name)),
+                leases=len(running.leases.chosen(server=name)),
             )
             for name, server in sorted(running.service.config.servers.items())
         ],
@@ -163,13 +157,7 @@ async def server_revoke(running: Running, caller: Caller, params: m.ServerName) 
     if params.server not in running.service.config.servers:
         message = f"no server is called {params.server!r}"
         raise RequestError(message, hint="mcp-broker server list")
-    return m.Revoked(revoked=await _revoke(running, caller, list(_chosen(running.leases, server=params.server))))
-
-
-def _chosen(leases: LeaseTable, *, server: str | None = None, secret: str | None = None) -> Iterable[Lease]:
-    for lease in leases:
-        if server in {None, lease.server} and secret in {None, lease.secret}:
-            yield lease
+    return m.Revoked(revoked=await _revoke(running, caller, running.leases.chosen(server=params.server)))
 
 
 async def _revoke(running: Running, caller: Caller, leases: Iterable[Lease]) -> int:
@@ -186,111 +174,6 @@ async def _revoke(running: Running, caller: Caller, leases: Iterable[Lease]) -> 
         message = f"{count} leases were revoked, but a restart would forget it: {error.message}"
         raise UnavailableError(message, hint=error.hint) from None
     return count
-
-
-async def secret_list(running: Running, _: Caller, __: m.Nothing) -> m.Secrets:
-    """Return what the config declares and what the writable backends hold, without any value."""
-    known = dict(running.service.config.known_secrets())
-    kept: dict[str, list[str]] = {}
-    for name, backend in running.backends.items():
-        if isinstance(backend, WritableBackend):
-            kept[name] = list(await _asked(backend.list()))
-    declared = {(secret.backend, secret.path) for secret in known.values()}
-    for path in kept.get("local", ()):
-        if ("local", path) not in declared:
-            known.setdefault(path, running.service.config.secret(path))
-    return m.Secrets(secrets=[await _secret_row(running, known[name], kept) for name in sorted(known)])
-
-
-async def _secret_row(running: Running, secret: SecretConfig, kept: dict[str, list[str]]) -> m.SecretRow:
-    backend = running.backends[secret.backend]
-    newest: Version | None = None
-    if isinstance(backend, WritableBackend) and secret.path in kept.get(secret.backend, ()):
-        newest = next(iter(await _asked(backend.versions(secret.path))), None)
-    return m.SecretRow(
-        name=secret.name,
-        backend=secret.backend,
-        path=secret.path,
-        stored=newest is not None,
-        fields=[] if newest is None else list(newest.fields),
-        version=None if newest is None else newest.number,
-        created_at=None if newest is None else utc(newest.created_at),
-        ttl=secret.ttl,
-        servers=[rule.name for rule in running.service.policy.granting.get(secret.name, ())],
-    )
-
-
-async def secret_set(running: Running, caller: Caller, params: m.SecretSet) -> m.SecretStored:
-    """Write a new version of a secret; whoever watches a lease of it is told."""
-    if not params.values:
-        message = "a secret needs at least one field"
-        raise RequestError(message, hint=f"mcp-broker secret set {params.name}")
-    empty = sorted(field for field, value in params.values.items() if not value)
-    if empty:
-        message = f"the field {empty[0]!r} is empty"
-        raise RequestError(message, hint="a secret that is not there is better removed: mcp-broker secret rm")
-    secret, backend = _writable(running, params.name, params.backend)
-    values = {field: Secret(value) for field, value in params.values.items()}
-    version = await _asked(backend.put(secret.path, values))
-    await running.audit.record(
-        "secret/set", **who(caller.peer), secret=params.name, backend=backend.name, version=version
-    )
-    for lease in _chosen(running.leases, secret=params.name):
-        running.endings.tell(lease, "rotated")
-    return m.SecretStored(secret=params.name, backend=backend.name, version=version)
-
-
-async def secret_rm(running: Running, caller: Caller, params: m.SecretName) -> m.Done:
-    """Remove a secret with all its versions."""
-    secret, backend = _writable(running, params.name, params.backend)
-    await _asked(backend.delete(secret.path))
-    await running.audit.record("secret/removed", **who(caller.peer), secret=params.name, backend=backend.name)
-    return m.Done()
-
-
-async def secret_versions(running: Running, _: Caller, params: m.SecretName) -> m.Versions:
-    """Return the versions of a secret, newest first."""
-    secret, backend = _writable(running, params.name, params.backend)
-    return m.Versions(
-        secret=params.name,
-        backend=backend.name,
-        versions=[
-            m.VersionRow(
-                number=each.number,
-                created_at=utc(each.created_at),
-                fields=list(each.fields),
-                current=each.current,
-            )
-            for each in await _asked(backend.versions(secret.path))
-        ],
-    )
-
-
-def _writable(running: Running, name: str, chosen: str | None) -> tuple[SecretConfig, WritableBackend]:
-    secret = running.service.config.secret(name)
-    if chosen not in {None, secret.backend}:
-        if secret.declared:
-            message = f"the config has {name!r} in backend {secret.backend!r}, not in {chosen!r}"
-            raise RequestError(message, hint=f"leave --backend out, or change [secrets.{name}]")
-        message = f"{name!r} is not declared, so it is in backend 'local'"
-        raise RequestError(message, hint=f'add [secrets.{name}] with backend = "{chosen}" and path to the config first')
-    backend = running.backends[secret.backend]
-    if not isinstance(backend, WritableBackend):
-        message = f"backend {secret.backend!r} keeps no secrets through the broker"
-        raise RequestError(message, hint="write it where it is kept")
-    return secret, backend
-
-
-async def _asked(answer: Awaitable[Answer]) -> Answer:
-    """Return what a backend answers, in time and with the broker's own errors."""
-    try:
-        async with asyncio.timeout(_DEADLINE):
-            return await answer
-    except SecretNotFoundError as error:
-        # An admin named it. To a workload, which only asks for what the config names, it is "not available now".
-        raise RequestError(error.message, hint=error.hint or "mcp-broker secret list") from None
-    except (BackendError, TimeoutError) as error:
-        raise translated(error) from None
 
 
 async def explain(running: Running, caller: Caller, params: m.Explain) -> m.Explained:
@@ -365,29 +248,6 @@ async def audit_read(running: Running, _: Caller, params: m.AuditRead) -> m.Audi
     """Return whole lines of one file of the audit log; what is not UTF-8 in it is shown as escapes."""
     found = await asyncio.to_thread(page, running.places.audit, params.segment, params.offset, params.limit)
     return m.AuditText(text=found.text.decode("utf-8", "backslashreplace"), next=found.next, end=found.end)
-
-
-async def key_rotate(running: Running, caller: Caller, params: m.KeyRotate) -> m.KeyRotated:
-    """Wrap the data key of the sealed store with a new master key, and seal the values anew where asked."""
-    store = running.backends["local"]
-    if not isinstance(store, KeyedBackend):
-        message = "the backend 'local' has no master key"
-        raise RequestError(message, hint="mcp-broker status")
-    try:
-        # It has a deadline of its own, which grows with what there is to seal.
-        rotated = await store.rotate_key(reencrypt=params.reencrypt)
-    except BackendError as error:
-        raise translated(error) from None
-    await running.audit.record(
-        "key/rotated", **who(caller.peer), backend="local", source=rotated.source, generation=rotated.generation
-    )
-    return m.KeyRotated(
-        backend="local",
-        source=rotated.source,
-        generation=rotated.generation,
-        reencrypted=rotated.reencrypted,
-        remains=rotated.remains,
-    )
 
 
 async def stop(running: Running, _: Caller, params: m.Stop) -> m.Done:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from broker.api import admin, workload
+from broker.api import admin, admin_secrets, workload
 from broker.api import messages as m
 from broker.api.workload import Caller
 from broker.running import Running
@@ -84,14 +84,16 @@ _TABLE: Final = (
         "POST /v1/admin/servers/{server}/revoke",
         admin=True,
     ),
-    _verb("secret/list", m.Nothing, m.Secrets, admin.secret_list, "GET /v1/admin/secrets", admin=True),
-    _verb("secret/set", m.SecretSet, m.SecretStored, admin.secret_set, "PUT /v1/admin/secrets/{name}", admin=True),
-    _verb("secret/rm", m.SecretName, m.Done, admin.secret_rm, "DELETE /v1/admin/secrets/{name}", admin=True),
+    _verb("secret/list", m.Nothing, m.Secrets, admin_secrets.secret_list, "GET /v1/admin/secrets", admin=True),
+    _verb(
+        "secret/set", m.SecretSet, m.SecretStored, admin_secrets.secret_set, "PUT /v1/admin/secrets/{name}", admin=True
+    ),
+    _verb("secret/rm", m.SecretName, m.Done, admin_secrets.secret_rm, "DELETE /v1/admin/secrets/{name}", admin=True),
     _verb(
         "secret/versions",
         m.SecretName,
         m.Versions,
-        admin.secret_versions,
+        admin_secrets.secret_versions,
         "GET /v1/admin/secrets/{name}/versions",
         admin=True,
     ),
@@ -101,7 +103,7 @@ _TABLE: Final = (
     _verb(
         "audit/read", m.AuditRead, m.AuditText, admin.audit_read, "GET /v1/admin/audit/segments/{segment}", admin=True
     ),
-    _verb("key/rotate", m.KeyRotate, m.KeyRotated, admin.key_rotate, "POST /v1/admin/key/rotate", admin=True),
+    _verb("key/rotate", m.KeyRotate, m.KeyRotated, admin_secrets.key_rotate, "POST /v1/admin/key/rotate", admin=True),
     _verb("stop", m.Stop, m.Done, admin.stop, "POST /v1/admin/stop", admin=True),
 )
 

@@ -108,6 +108,10 @@ class LeaseTable:
         accessor = self._held.get((process, secret))
         return None if accessor is None else self._leases[accessor]
 
+    def chosen(self, *, server: str | None = None, secret: str | None = None) -> list[Lease]:
+        """Return the leases of one server, of one secret, or all of them, oldest first."""
+        return [lease for lease in self if server in {None, lease.server} and secret in {None, lease.secret}]
+
     def count(self, uid: int) -> int:
         """Return how many leases count for this user."""
         return self._counts.get(uid, 0)
