@@ -164,11 +164,12 @@ def read(path: Path) -> tuple[Header, list[Row]]:
 
 def connect(path: Path) -> sqlite3.Connection:
     """Return a connection that writes, to a store that has been read and found good."""
-    with translated(path):
-        connection = _connect(path, "rw")
+    with translated(path), contextlib.ExitStack() as failing:
+        connection = failing.enter_context(contextlib.closing(_connect(path, "rw")))
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
         checkpoint(connection)
+        failing.pop_all()
     return connection
 
 
