@@ -181,9 +181,13 @@ class SealedStore:
         except OpenError:
             raise sealed_file.damaged(self._path, "was changed by somebody else, or is damaged") from None
         self._connection = sealed_file.connect(self._path)
-        with sealed_file.translated(self._path):
-            self._opened = self._path.stat()
-            self._seen = self._data_version()
+        try:
+            with sealed_file.translated(self._path):
+                self._opened = self._path.stat()
+                self._seen = self._data_version()
+        except BackendError:
+            self._disconnect()
+            raise
         self.view = view
         self._try_to_settle(pending=pending)
 
