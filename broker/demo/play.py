@@ -93,6 +93,7 @@ class Play:
             raise StepFailedError(message)
         self.screen.output(f"→ tools/call {tool}")
         said = self.session.call(tool)
+        self.expect("the token is in what the tool says", self.notes.token not in said)
         self.screen.output(f"← {said}")
         return said
 

@@ -79,13 +79,13 @@ class Server:
             return None
         head = {"jsonrpc": "2.0", "id": request["id"]}
         try:
-            return head | {"result": self._result(request["method"], request.get("params") or {})}
+            return head | {"result": self._result(request["method"], table(request, "params"))}
         except CannotAnswerError as failure:
             return head | {"error": failure.error}
 
     def _result(self, method: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """Do what is asked. In the modern era every request names its version; in the other only the first."""
-        version = params.get("_meta", {}).get(VERSION_OF_REQUEST)
+        version = table(params, "_meta").get(VERSION_OF_REQUEST)
         if version is None:
             return {"ping": {}, "initialize": initialized(params)}.get(method) or self._of_tools(method, params)
         if version != MODERN:
@@ -108,6 +108,12 @@ class Server:
             raise CannotAnswerError(-32602, message)
         given, said = read_notes(self._service, self._token)
         return {"content": [{"type": "text", "text": said}], "isError": not given}
+
+
+def table(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return the object that stands under a name, or an empty one."""
+    inner = found.get(name)
+    return inner if isinstance(inner, dict) else {}
 
 
 def initialized(params: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -23,6 +23,7 @@ class Notes:
     The service, while in use.
 
     Attributes:
+        path: where it listens.
         token: the one that it accepts, new each time.
         asked: how often it was asked with the right token.
 
@@ -30,9 +31,10 @@ class Notes:
 
     def __init__(self, path: Path) -> None:
         """Prepare to listen at ``path``."""
+        self.path = str(path)
         self.token = f"notes-{secrets.token_urlsafe(24)}"
         self.asked = 0
-        self._server = socketserver.ThreadingUnixStreamServer(str(path), self._reader())
+        self._server = socketserver.ThreadingUnixStreamServer(self.path, self._reader())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 

@@ -83,6 +83,7 @@ def configure(play: Play) -> str:
     text = SERVERS.format(command=command, stranger=stranger())
     play.screen.say("The broker's config says which server gets it. A reference is the grant: nobody else has it.")
     play.write("config/broker.d/notes.toml", text, "toml")
+    play.screen.say("The broker notices by itself that it has changed. Who does not want to wait for that:")
     play.run(f"mcp-broker reload {HERE}")
     play.expect(
         "the servers are not there", {"notes", "ledger"} == {r["name"] for r in play.ask("server/list")["servers"]}
