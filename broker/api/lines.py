@@ -27,6 +27,13 @@ MOST_AT_ONCE: Final = 64
 MOST_A_TURN: Final = 16
 """Lines of one connection that are read before the others get their turn: a quarter of a megabyte holds thousands."""
 
+_PARSE_ERROR: Final = -32700
+_INVALID_REQUEST: Final = -32600
+_METHOD_NOT_FOUND: Final = -32601
+"""Numbers of JSON-RPC 2.0 for what is no request; their stable code is that of all bad requests."""
+
+_FOR_EXAMPLE: Final = '{"jsonrpc":"2.0","id":1,"method":"whoami"}'
+
 _NO_PARAMS: Final = msgspec.Raw(b"{}")
 
 Id = int | str
@@ -141,7 +148,8 @@ class Lines:
         del self._buffer[:begin]
         self._searched = 0 if self._behind else len(self._buffer)
         if len(self._buffer) > self._limit and not self._behind:
-            self._refuse(None, RequestError(f"the line is longer than {self._limit} bytes"))
+            too_long = RequestError(f"the line is longer than {self._limit} bytes")
+            self._refuse(None, too_long, code=_INVALID_REQUEST)
             self._buffer.clear()
             self._transport.close()
         self.partial_since = None if self._behind or not self._buffer else self.partial_since or time.monotonic()
@@ -159,17 +167,21 @@ class Lines:
         try:
             request = _decode(line)
         except RecursionError:
-            self._refuse_line(None, RequestError("the message is nested too deeply"))
+            self._refuse_line(None, RequestError("the message is nested too deeply"), code=_PARSE_ERROR)
             return
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            self._refuse_line(None, _unreadable(line, error))
+        except msgspec.ValidationError as error:
+            self._refuse_line(None, _not_a_request(line, error), code=_INVALID_REQUEST)
+            return
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            unreadable = RequestError("the line is not JSON in UTF-8", hint=_FOR_EXAMPLE)
+            self._refuse_line(None, unreadable, code=_PARSE_ERROR)
             return
         if isinstance(request.id, msgspec.UnsetType):
             return
         verb = self._verbs.get(request.method)
         if verb is None:
             unknown = RequestError("unknown method", hint=f"known: {', '.join(self._verbs)}")
-            self._refuse_line(request.id, unknown, code=-32601)
+            self._refuse_line(request.id, unknown, code=_METHOD_NOT_FOUND)
             return
         task = started(self._answer(verb, request.id, request.params), self._loop)
         if not task.done():
@@ -245,13 +257,11 @@ class Lines:
         return bool(self._tasks) or self._behind
 
 
-def _unreadable(line: bytes, error: Exception) -> RequestError:
+def _not_a_request(line: bytes, error: msgspec.ValidationError) -> RequestError:
     if line.lstrip()[:1] == b"[":
         return RequestError("batches are not spoken here", hint="send one request a line")
-    if isinstance(error, msgspec.ValidationError):
-        text = str(error)
-        return RequestError(text[:1].lower() + text[1:], hint='{"jsonrpc":"2.0","id":1,"method":"whoami"}')
-    return RequestError("the line is not JSON in UTF-8", hint='{"jsonrpc":"2.0","id":1,"method":"whoami"}')
+    text = str(error)
+    return RequestError(text[:1].lower() + text[1:], hint=_FOR_EXAMPLE)
 
 
 def refusal(error: BrokerError) -> bytes:
