@@ -284,3 +284,12 @@ def test_tests_put_nothing_in_the_place_of_something_else(module: Module) -> Non
     mocks = [found.line for found in module.imports if "mock" in found.name]
     arguments = [a for node in ast.walk(module.tree) if isinstance(node, FUNCTION) for a in node.args.args]
     assert ([], []) == (mocks, [a.lineno for a in arguments if a.arg in {"monkeypatch", "mocker"}])
+
+
+def test_ci_requires_every_live_test() -> None:
+    """Each real thing that a test uses stands in CI's list of what must not be skipped, but for a Vault binary."""
+    listed = {line.partition("#")[0].strip() for line in (ROOT / ".ci/live").read_text().splitlines()} - {""}
+    calls = [node for module in read("tests") for node in ast.walk(module.tree) if isinstance(node, ast.Call)]
+    live = [call for call in calls if ast.unparse(call.func) == "pytest.mark.live"]
+    named = {ast.literal_eval(call.args[0]) for call in live}
+    assert {"root"} | (named - {"vault"}) == listed
