@@ -147,6 +147,17 @@ def test_who_watches_by_http_may_be_silent(wire: Wire, broker: running.RunningBr
     assert broker.admin("status")["connections"] >= 2
 
 
+def test_who_ends_one_line_and_begins_the_next_may_stay(wire: Wire) -> None:
+    """A client whose every piece ends one request and begins the next is answered for as long as it likes."""
+    end, answered = time.monotonic() + LONGER, []
+    wire.send(WHOAMI[:10])
+    while time.monotonic() < end:
+        time.sleep(PATIENCE / 4)
+        wire.send(WHOAMI[10:] + WHOAMI[:10])
+        answered.append("result" in (wire.line() or {}))
+    assert [True] * len(answered) == answered
+
+
 def test_who_goes_on_in_time_is_answered(wire: Wire) -> None:
     """A pause that is shorter than the patience does no harm."""
     wire.send(WHOAMI[:10])
