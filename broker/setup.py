@@ -143,7 +143,7 @@ def _initialise(places: Places, choose: Choose) -> Report:
         why, more = "the config says so", None
     else:
         choice = choose(choices(places))
-        key, why, more = _option(choice, places), choice.why, choice.warning
+        key, why, more = _option(choice), choice.why, choice.warning
     source = key_source(key, _surroundings(places))
     steps.extend(_key_file(key, places, owner))
     steps.append(_config_file(main, starting_config(key, places.mode), places, owner))
@@ -155,14 +155,14 @@ def _best(offered: Sequence[Choice]) -> Choice:
     return next(choice for choice in offered if choice.usable)
 
 
-def _option(choice: Choice, places: Places) -> Mapping[str, Any]:
+def _option(choice: Choice) -> Mapping[str, Any]:
     match choice.kind:
         case "credential":
             return {"credential": CREDENTIAL}
         case "keyring":
             return {"keyring": True}
         case "file":
-            return {"file": str(default_key_file(places.state))}
+            return {}  # the config need not say what holds anyway, and one that does not can begin to run before
 
 
 def _credential(places: Places) -> Choice:

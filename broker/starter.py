@@ -19,6 +19,10 @@ _HEAD: Final = """\
 type = "sealed"
 """
 
+_DEFAULT_KEY: Final = """\
+# (The file master.key in the broker's state directory. It could be another: key = { file = "PATH" })
+"""
+
 _USER: Final = """
 # 1. Store a secret (it asks, without echo):
 #        mcp-broker secret set github
@@ -50,7 +54,8 @@ _SYSTEM: Final = """
 
 
 def starting_config(key: Mapping[str, Any], mode: Mode) -> str:
-    """Return the text of a first ``broker.toml``, with the master key where ``key`` says."""
+    """Return the text of a first ``broker.toml``, with the master key where ``key`` says, or where it is anyway."""
     # JSON strings and booleans are TOML's, too.
     inside = ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in key.items())
-    return f"{_HEAD}key = {{ {inside} }}\n{_USER if mode == 'user' else _SYSTEM}"
+    line = f"key = {{ {inside} }}\n" if inside else _DEFAULT_KEY
+    return f"{_HEAD}{line}{_USER if mode == 'user' else _SYSTEM}"

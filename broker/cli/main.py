@@ -6,7 +6,9 @@ traceback: the values of variables are nobody's business.
 """
 
 import importlib
+import inspect
 import os
+import re
 import sys
 from pathlib import Path
 from types import MappingProxyType
@@ -59,6 +61,7 @@ class Commands(click.Group):
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(f"broker.cli.{module}"), name)
+        _keep_examples(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -66,6 +69,16 @@ class Commands(click.Group):
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, does) for name, (_, does) in COMMANDS.items()])
+
+
+def _keep_examples(command: click.Command) -> None:
+    """Have click leave the lines of a help text that are indented as they are: they are commands to type."""
+    if command.help is not None:
+        # A line with a backspace alone is how click is told.
+        command.help = re.sub(r"\n\n(?=    )", "\n\n\b\n", inspect.cleandoc(command.help))
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            _keep_examples(each)
 
 
 @click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

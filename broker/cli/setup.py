@@ -14,11 +14,11 @@ from backends.base import BackendError, Surroundings
 from backends.registry import make
 from broker.cli import options, show
 from broker.cli.show import Cell
-from broker.client import Where
+from broker.client import ANYWHERE, Where
 from broker.config import Config, load, load_file
 from broker.config.advice import Advice, advice
 from broker.config.effective import as_toml, effective
-from broker.errors import ConfigError
+from broker.errors import BrokerError, ConfigError, UnavailableError
 from broker.paths import Places
 from broker.setup import Choice, initialise
 
@@ -41,11 +41,21 @@ def init(*, where: Where, yes: bool) -> None:
     for warning in report.warnings:
         show.line(Cell("note: ", "yellow"), warning)
     if report.changed:
-        show.line(
-            f"next: mcp-broker serve{options.again(where)}, then mcp-broker secret set NAME{options.again(where)}"
-        )
+        first, again = "reload" if _runs(where) else "serve", options.again(where)
+        show.line(f"next: mcp-broker {first}{again}, then mcp-broker secret set NAME{again}")
     else:
         show.line("nothing was changed")
+
+
+def _runs(where: Where) -> bool:
+    """Return whether the broker that this config is for runs already."""
+    try:
+        options.admin(("--user", "") if where == ANYWHERE else where).close()
+    except UnavailableError:
+        return False
+    except BrokerError:
+        return True
+    return True
 
 
 def _ask(offered: Sequence[Choice]) -> Choice:
