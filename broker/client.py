@@ -14,9 +14,9 @@ from typing import Any, Final, Self
 
 from broker import errors
 from broker.launch.failure import CannotStartError
-from broker.launch.wire import ANYWHERE, SPEAK_WITHIN, Where, Wire, connect
+from broker.launch.wire import ANYWHERE, NOBODY, SPEAK_WITHIN, Where, Wire, connect
 
-__all__ = ["ADMIN", "ANYWHERE", "WORKLOAD", "Client", "Where"]
+__all__ = ["ADMIN", "ANYWHERE", "NOBODY", "WORKLOAD", "Client", "Where"]
 
 WORKLOAD: Final = "broker.sock"
 ADMIN: Final = "admin.sock"

@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from broker.cli import options, show
-from broker.client import Where
+from broker.client import NOBODY, Client, Where
 from broker.errors import UnavailableError
 
 _END_WITHIN: Final = 20.0
@@ -41,12 +41,23 @@ def stop(*, where: Where, revoke: bool) -> None:
     No session ends by that: what is out stays out, and a broker that is started
     again finds the processes that still hold it. --revoke takes it back.
     """
-    with options.admin(where) as client:
+    with _running(where) as client:
         client.call("stop", revoke=revoke)
         if not client.wait_for_end(_END_WITHIN):
             message = f"the broker was told to stop and still runs after {_END_WITHIN:.0f} seconds"
             raise UnavailableError(message, hint=f"mcp-broker status{options.again(where)}")
     show.line("the broker has stopped" + (", and what was out is revoked" if revoke else ""))
+
+
+def _running(where: Where) -> Client:
+    """Connect to a broker that is to be stopped; where none runs, starting one would be absurd advice."""
+    try:
+        return options.admin(where)
+    except UnavailableError as error:
+        if not error.message.startswith(NOBODY):
+            raise
+        message = f"nothing to stop: {error.message}"
+        raise UnavailableError(message) from None
 
 
 @click.command()

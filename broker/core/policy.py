@@ -45,6 +45,7 @@ class Refused:
         hint: what would change it, or None.
         rule: the server whose selectors did not hold, where one was found.
         wants: the selectors that were missing.
+        known: whether the config has what was asked for: a guess at a name is not recorded at the cost of one that is.
 
     """
 
@@ -52,6 +53,7 @@ class Refused:
     hint: str | None = None
     rule: str | None = None
     wants: frozenset[str] = field(default_factory=frozenset)
+    known: bool = True
 
 
 Decision = Allowed | Refused
@@ -74,7 +76,8 @@ def decide(policy: Policy, holds: frozenset[str], ask: Ask) -> Decision:
 def _open(policy: Policy, holds: frozenset[str], name: str, secret: str | None) -> Decision:
     rule = policy.servers.get(name)
     if rule is None:
-        return Refused(reason=f"no server is called {name!r}", hint=_nearest(name, policy.servers, "server list"))
+        hint = _nearest(name, policy.servers, "server list")
+        return Refused(reason=f"no server is called {name!r}", hint=hint, known=False)
     if not _matches(rule, holds):
         return _unmatched((rule,), holds)
     if secret is None:
@@ -103,6 +106,7 @@ def _issue(policy: Policy, holds: frozenset[str], secret: str) -> Decision:
     return Refused(
         reason=f"no secret is called {secret!r} and no server is granted one",
         hint=_nearest(secret, policy.granting, "secret list"),
+        known=False,
     )
 
 
@@ -129,7 +133,7 @@ def _unmatched(rules: Iterable[ServerRule], holds: frozenset[str]) -> Refused:
         )
     return Refused(
         reason=f"server {rule.name!r} wants {', '.join(sorted(missing))}, which the caller does not hold",
-        hint=f"mcp-broker explain {rule.name}",
+        hint=f"change the selectors of [servers.{rule.name}], or ask as what they name",
         rule=rule.name,
         wants=missing,
     )

@@ -24,6 +24,9 @@ SYSTEM_RUN = "/run/mcp-broker"
 ADMINS = "use sudo, or become a member of the group mcp-broker-admin"
 """What lets somebody in at the admin socket of the host's broker."""
 
+NOBODY = "no broker answers"
+"""How it is said that there is none."""
+
 RESTART = "look at the broker's log, and restart it"
 """What to do about a broker that is there and does not work: it cannot be asked what is wrong."""
 
@@ -92,7 +95,9 @@ def connect(where: Where, name: str = "broker.sock", *, within: float = APPEAR_W
                 return Wire(_connected(path, trusted), path)
             except OSError as error:
                 troubles[path] = error
-        if time.monotonic() >= until:
+        # Who may not connect now may not in two seconds either; one that is absent may appear.
+        barred = all(isinstance(error, PermissionError) for error in troubles.values())
+        if barred or time.monotonic() >= until:
             raise _nobody(where, troubles)
         time.sleep(0.05)
 
@@ -139,10 +144,26 @@ def _nobody(where: Where, troubles: dict[str, OSError]) -> CannotStartError:
         if error.errno is None:
             message = f"the path of the socket is longer than the system allows: {path}"
             return CannotStartError(message, code="config", hint="use a directory with a shorter path")
+    option, _ = where
+    whose = {
+        "": "neither your own nor this host's",
+        "--user": "your own does not run",
+        "--system": "this host's does not run",
+    }
+    message = f"{NOBODY}: {whose[option]}" if option in whose else f"{NOBODY} at {' or '.join(troubles)}"
+    return CannotStartError(message, code="unavailable", hint=_first_step(where))
+
+
+def _first_step(where: Where) -> str:
+    """Return the command that makes a broker answer: the one that starts it, or the one that comes before that."""
     option, directory = where
-    mend = {"--system": "systemctl start mcp-broker", "--dir": f"mcp-broker serve --dir {directory}"}
-    message = f"no broker answers at {' or '.join(troubles)}"
-    return CannotStartError(message, code="unavailable", hint=mend.get(option, "mcp-broker serve"))
+    if option == "--system":
+        return "systemctl start mcp-broker"
+    if option == "--socket":
+        return "mcp-broker serve"
+    config = f"{directory}/config" if option == "--dir" else f"{_home(os.getuid())}/.config/mcp-broker"
+    verb = "serve" if os.path.isdir(config) else "init"
+    return f"mcp-broker {verb} --dir {directory}" if option == "--dir" else f"mcp-broker {verb}"
 
 
 class Wire:

@@ -83,7 +83,7 @@ def test_a_missing_broker_is_unavailable_and_not_waited_for_long(tmp_path: Path)
     """Where nobody listens that is said within a second or so."""
     with pytest.raises(errors.UnavailableError) as caught:
         Client(("--dir", str(tmp_path)))
-    assert caught.value.hint == f"mcp-broker serve --dir {tmp_path}"
+    assert caught.value.hint == f"mcp-broker init --dir {tmp_path}"
 
 
 def test_a_path_that_is_too_long_is_said(tmp_path: Path) -> None:

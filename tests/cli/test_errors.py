@@ -33,9 +33,25 @@ def test_each_code_ends_with_its_status(fake: WireBroker, code: str) -> None:
 
 
 def test_a_missing_broker_is_unavailable_and_the_hint_starts_it(tmp_path: Path) -> None:
-    """Where nobody listens the status is 4 and the hint is the command for this very broker."""
-    done = shell("status", "--dir", str(tmp_path))
-    assert (4, f"hint: mcp-broker serve --dir {tmp_path}") == (done.status, done.err.splitlines()[1])
+    """Where nobody listens the status is 4 and the hint is the next command for this very broker."""
+    for first in ("init", "serve"):
+        done = shell("status", "--dir", str(tmp_path))
+        assert (4, f"hint: mcp-broker {first} --dir {tmp_path}") == (done.status, done.err.splitlines()[1])
+        (tmp_path / "config").mkdir(exist_ok=True)
+
+
+def test_where_no_broker_runs_there_is_nothing_to_stop(tmp_path: Path) -> None:
+    """Stopping one that has stopped already is status 4, and no advice to start it."""
+    done = shell("stop", "--dir", str(tmp_path))
+    said = f"mcp-broker: nothing to stop: no broker answers at {tmp_path}/run/admin.sock\n"
+    assert (4, said) == (done.status, done.err)
+
+
+@pytest.mark.parametrize("words", [["get"], ["secret", "set"], ["audit", "show"]])
+def test_the_examples_in_a_help_text_stand_in_lines_of_their_own(words: list[str]) -> None:
+    """A command to type is not run together with the one before it."""
+    lines = shell(*words, "--help", COLUMNS="80").out.splitlines()
+    assert 2 <= len([line for line in lines if line.startswith("      ") and f"mcp-broker {words[0]}" in line])
 
 
 def test_a_broker_that_hangs_is_given_up(fake: WireBroker) -> None:

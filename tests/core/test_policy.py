@@ -65,7 +65,7 @@ CASES: Final = [
         ask=Ask(server="app"),
         rule="app",
         reason="server 'app' wants unit:mcp-app.service, which the caller does not hold",
-        hint="mcp-broker explain app",
+        hint="change the selectors of [servers.app], or ask as what they name",
         wants="unit:mcp-app.service",
     ),
     Case(
@@ -114,7 +114,7 @@ CASES: Final = [
         ask=Ask(server="github", secret="github"),
         rule="github",
         reason="server 'github' wants uid:1000, which the caller does not hold",
-        hint="mcp-broker explain github",
+        hint="change the selectors of [servers.github], or ask as what they name",
         wants="uid:1000",
     ),
     Case(
@@ -131,7 +131,7 @@ CASES: Final = [
         ask=Ask(secret="github"),
         rule="github",
         reason="server 'github' wants uid:1000, which the caller does not hold",
-        hint="mcp-broker explain github",
+        hint="change the selectors of [servers.github], or ask as what they name",
         wants="uid:1000",
     ),
     Case(
@@ -179,7 +179,7 @@ CASES: Final = [
         ask=Ask(server="github"),
         rule="github",
         reason="server 'github' wants uid:1000, which the caller does not hold",
-        hint="mcp-broker explain github",
+        hint="change the selectors of [servers.github], or ask as what they name",
         wants="uid:1000",
     ),
 ]

@@ -180,7 +180,7 @@ def test_a_missing_broker_is_named_with_what_starts_it(tmp_path: Path) -> None:
     done = run(["x", "--dir", str(tmp_path)], send=INITIALIZE)
     error = json.loads(done.stdout)["error"]
     assert f"no broker answers at {tmp_path}/run/broker.sock" in error["message"]
-    assert ({"code": "unavailable", "hint": f"mcp-broker serve --dir {tmp_path}"}, 4) == (
+    assert ({"code": "unavailable", "hint": f"mcp-broker init --dir {tmp_path}"}, 4) == (
         error["data"],
         done.returncode,
     )

@@ -48,7 +48,7 @@ class Case(NamedTuple):
 
 CASES = {
     "unknown": Case(running(""), -32001, "no server is called 'github'", "mcp-broker server list"),
-    "somebody else's": Case(running(SOMEBODY_ELSES), -32001, "wants uid:54321", "mcp-broker explain github"),
+    "somebody else's": Case(running(SOMEBODY_ELSES), -32001, "wants uid:54321", "selectors of [servers.github]"),
     "no secret": Case(running(WITHOUT_ITS_SECRET), -32003, "'token'", "mcp-broker secret set token"),
     "no program": Case(running(WITHOUT_ITS_PROGRAM), -32008, "no-such-program", "command -v no-such-program"),
     "no broker": Case(nullcontext, -32003, "no broker answers", "mcp-broker serve"),
