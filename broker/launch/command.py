@@ -110,7 +110,7 @@ def _become(opened: Opened, wanted: Arguments) -> "NoReturn":
     if opened.files:
         from broker.launch.files import write_all  # noqa: PLC0415 - most servers have none
 
-        files, paths = write_all(opened.files, os.environ.get("RUNTIME_DIRECTORY", ""))
+        files, paths = write_all(opened.files, os.environ.get("RUNTIME_DIRECTORY", ""), swept=opened.swept)
     try:
         become(
             [*(word.encode() for word in opened.command), *(os.fsencode(word) for word in wanted.extra)],

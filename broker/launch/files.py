@@ -5,18 +5,23 @@ Each process has a private directory named ``PID.STARTTIME``, so that anybody
 who finds it can tell whether that process still lives and remove it otherwise.
 Outside the first pid namespace the name ends in ``.NAMESPACE`` too: its pids
 mean nothing to others. This module refuses to write to a disk, to a directory
-that others can enter, and through a symbolic link.
+that others can enter, through a symbolic link, and where nobody would remove
+the files when the server has ended.
 """
 
 import os
 
 from broker.launch.failure import CannotStartError
+from broker.launch.removal import DIRECTORY, remove
 
 IN_MEMORY = {"tmpfs", "ramfs"}
 FIRST_PID_NAMESPACE = "pid:[4026531836]"
 """PROC_PID_INIT_INO of the kernel, the same on every machine."""
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - what is ours in it is checked below
+MOUNT = f"mount -t tmpfs -o mode=1777 tmpfs {SHARED_MEMORY}"
+UNIT = "write RuntimeDirectory=NAME under [Service] in the server's unit; systemd removes it when the server has ended"
+
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -35,7 +40,7 @@ class Files:
 
     def write(self, name: str, value: str) -> str:
         """Write one file that nobody else can read; return its path."""
-        directory = os.open(self._name, _DIRECTORY, dir_fd=self._base)
+        directory = os.open(self._name, DIRECTORY, dir_fd=self._base)
         try:
             with open(os.open(name, _NEW_FILE, 0o600, dir_fd=directory), "wb") as file:
                 file.write(value.encode())
@@ -45,12 +50,17 @@ class Files:
 
     def remove(self) -> None:
         """Remove the directory and what is in it."""
-        _remove(self._base, self._name)
+        remove(self._base, self._name)
 
 
-def write_all(files: dict[str, str], runtime_directory: str) -> tuple[Files, dict[str, str]]:
+def write_all(files: dict[str, str], runtime_directory: str, *, swept: bool) -> tuple[Files, dict[str, str]]:
     """
     Write every file.
+
+    Args:
+        files: variables, and what stands in the files that they name.
+        runtime_directory: what systemd made for this service, and removes; several are separated by colons.
+        swept: whether the broker removes the files where systemd does not, which takes one of our own uid.
 
     Returns:
         The directory, and the path of the file for each variable.
@@ -59,7 +69,7 @@ def write_all(files: dict[str, str], runtime_directory: str) -> tuple[Files, dic
         CannotStartError: there is no place in memory that is ours alone, or it is full.
 
     """
-    place = _place(runtime_directory)
+    place = _place(_bases(runtime_directory, swept=swept), hint=MOUNT if swept else UNIT)
     try:
         return place, {name: place.write(_name(name), value) for name, value in files.items()}
     except OSError as error:
@@ -76,50 +86,92 @@ def _name(variable: str) -> str:
     return variable
 
 
-def _place(runtime_directory: str) -> Files:
+def _place(bases: list[str], *, hint: str) -> Files:
     """Make the directory of this process in the first place that will do, and sweep there what the dead left."""
     reasons = []
-    for base in _bases(runtime_directory):
+    for base in bases:
         try:
-            descriptor = _open(base)
-            name = _own_name()
-            _sweep(descriptor)
-            _remove(descriptor, name)  # an earlier life of this very process, which was `exec` before
-            os.mkdir(name, 0o700, dir_fd=descriptor)
+            return _made(base)
         except _UnfitError as error:
             reasons.append(f"{base}: {error}")
         except OSError as error:
             reasons.append(f"{base}: {_reason(error)}")
-        else:
-            return Files(base, descriptor, name)
     message = f"there is no directory in memory for the server's files ({'; '.join(reasons)})"
-    raise CannotStartError(message, code="unavailable", hint="mount -t tmpfs -o mode=1777 tmpfs /dev/shm")
+    raise CannotStartError(message, code="unavailable", hint=hint)
 
 
-def _bases(runtime_directory: str) -> list[str]:
-    """Return the directories to try, in order; what systemd made for this service first."""
-    uid = os.getuid()
+def _made(base: str) -> Files:
+    """Make the directory of this process in one place."""
+    descriptor = _open(base)
+    try:
+        name = _own_name()
+        _sweep(descriptor)
+        remove(descriptor, name)  # an earlier life of this very process, which was `exec` before
+        os.mkdir(name, 0o700, dir_fd=descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return Files(base, descriptor, name)
+
+
+def _bases(runtime_directory: str, *, swept: bool) -> list[str]:
+    """
+    Return the directories to try, in order; what systemd made for this service first.
+
+    Anybody can take our name in the shared memory before we do. The last place
+    has a name that nobody can guess.
+    """
     given = runtime_directory.partition(":")[0]
-    return [
-        *([f"{given}/mcp-broker-files"] if given.startswith("/") else []),
-        f"/run/user/{uid}/mcp-broker/files",
-        f"/dev/shm/mcp-broker-{uid}",  # noqa: S108 - it is checked below that it is ours
-    ]
+    of_systemd = [f"{given}/mcp-broker-files"] if given.startswith("/") else []
+    if swept:
+        return [*of_systemd, *_swept_bases(), f"{_shared()}-{os.urandom(8).hex()}"]
+    if not of_systemd:
+        message = (
+            "a server that this host's broker gives files needs a RUNTIME_DIRECTORY from systemd:"
+            " the broker is another user and cannot remove them when the server has ended"
+        )
+        raise CannotStartError(message, code="config", hint=UNIT)
+    return of_systemd
+
+
+def _swept_bases() -> list[str]:
+    """Return the directories of this user that its broker looks after."""
+    ours, uid = _shared(), os.getuid()
+    fixed = [f"/run/user/{uid}/mcp-broker/files", ours]
+    try:
+        found = [f"{SHARED_MEMORY}/{name}" for name in sorted(os.listdir(SHARED_MEMORY))]
+    except OSError:
+        return fixed
+    return [*fixed, *(path for path in found if path.startswith(f"{ours}-") and _owner(path) == uid)]
+
+
+def _shared() -> str:
+    return f"{SHARED_MEMORY}/mcp-broker-{os.getuid()}"
+
+
+def _owner(path: str) -> "int | None":
+    try:
+        return os.lstat(path).st_uid
+    except OSError:
+        return None
 
 
 def _open(base: str) -> int:
     """Open a directory, made if it is missing, that is in memory and ours alone."""
-    parent = os.path.dirname(base)
+    parent, made = os.path.dirname(base), False
     for directory in (parent, base) if parent.endswith("/mcp-broker") else (base,):
         try:
             os.mkdir(directory, 0o700)
+            made = True
         except FileExistsError:
-            pass
-    descriptor = os.open(base, _DIRECTORY)
+            made = False
+    descriptor = os.open(base, DIRECTORY)
     try:
         _check(os.fstat(descriptor))
     except BaseException:
         os.close(descriptor)
+        if made:
+            os.rmdir(base)  # each start would leave another one
         raise
     return descriptor
 
@@ -180,20 +232,9 @@ def _sweep(base: int) -> None:
     for name in os.listdir(base):
         pid, dot, rest = name.partition(".")
         start, more, namespace = rest.partition(".")
-        if pid.isdigit() and dot and start.isdigit() and more + namespace == ending and started(int(pid)) != int(start):
-            _remove(base, name)
-
-
-def _remove(base: int, name: str) -> None:
-    """Remove one directory and the files in it; what is already gone is fine."""
-    try:
-        directory = os.open(name, _DIRECTORY, dir_fd=base)
-        for file in os.listdir(directory):
-            os.unlink(file, dir_fd=directory)
-        os.close(directory)
-        os.rmdir(name, dir_fd=base)
-    except OSError:
-        pass  # somebody else sweeps too
+        ours = pid.isdecimal() and dot and start.isdecimal() and more + namespace == ending
+        if ours and started(int(pid)) != int(start):
+            remove(base, name)
 
 
 def _reason(error: OSError) -> str:
@@ -202,9 +243,9 @@ def _reason(error: OSError) -> str:
 
 def sweep() -> None:
     """Remove what this user's ended processes left, wherever it may be. For the daemon, which sees them end."""
-    for base in _bases(""):
+    for base in _swept_bases():
         try:
-            descriptor = os.open(base, _DIRECTORY)
+            descriptor = os.open(base, DIRECTORY)
         except OSError:
             continue
         try:

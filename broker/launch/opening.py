@@ -30,10 +30,11 @@ class Opened:
         files: variables, and what stands in the files that they name.
         pass_env: patterns of what else of the caller's environment goes through.
         leases: the accessors of what was released for it.
+        swept: whether the broker removes the files when the server has ended; the host's has not the right to.
 
     """
 
-    def __init__(self, result: "Any") -> None:  # noqa: ANN401 - it is what it turns out to be
+    def __init__(self, result: "Any", *, swept: bool) -> None:  # noqa: ANN401 - it is what it turns out to be
         """Take the answer apart, and refuse one of another shape."""
         try:
             self.command = [_text(word) for word in result["command"]]
@@ -42,6 +43,7 @@ class Opened:
             self.files = {_text(name): _text(value) for name, value in result["files"].items()}
             self.pass_env = [_text(pattern) for pattern in result["pass_env"]]
             self.leases = [_text(accessor) for accessor in result["leases"]]
+            self.swept = swept
         except (KeyError, TypeError, AttributeError):
             message = "the broker's answer is not one that this version understands"
             raise CannotStartError(message, code="internal", hint="mcp-broker status") from None
@@ -64,13 +66,15 @@ def ask(wire: Wire, server: str) -> Opened:
     now = time.monotonic()
     opening = _request(2, "server/open", f'{{"server":{quoted(server)}}}')
     wire.send(_request(1, "whoami", "{}") + "\n" + opening, now + SPEAK_WITHIN)
-    while True:
+    answers: dict[str, dict[str, Any]] = {}
+    while not {"1", "2"} <= answers.keys():
         answer = _answer(wire.receive(now + (ANSWER_WITHIN if wire.heard else SPEAK_WITHIN)))
-        if answer.get("id") != "2":
-            continue
-        if "error" in answer:
+        if answer.get("id") == "2" and "error" in answer:
             raise _refusal(answer["error"])
-        return Opened(answer.get("result"))
+        answers[str(answer.get("id"))] = answer
+    # Only a broker that says that it is the user's own is one: what is not said counts as the host's.
+    about = answers["1"].get("result")
+    return Opened(answers["2"].get("result"), swept=isinstance(about, dict) and about.get("mode") == "user")
 
 
 def _request(number: int, method: str, params: str) -> str:

@@ -58,7 +58,7 @@ class WireBroker:
     def __init__(self, directory: Path, verbs: Mapping[str, Answer] | None = None) -> None:
         """Prepare to listen in ``directory``."""
         self.directory = directory
-        self.verbs: dict[str, Answer] = {"whoami": lambda _: {"version": "0.1.0"}, **(verbs or {})}
+        self.verbs: dict[str, Answer] = {"whoami": lambda _: {"version": "0.1.0", "mode": "user"}, **(verbs or {})}
         self.requests: list[dict[str, Any]] = []
         self.before: list[bytes] = []
         self.mute = False
