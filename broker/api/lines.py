@@ -152,7 +152,9 @@ class Lines:
             self._refuse(None, too_long, code=_INVALID_REQUEST)
             self._buffer.clear()
             self._transport.close()
-        self.partial_since = None if self._behind or not self._buffer else self.partial_since or time.monotonic()
+        # What follows a whole line is the beginning of another one, however long that line took.
+        since = None if begin else self.partial_since
+        self.partial_since = None if self._behind or not self._buffer else since or time.monotonic()
 
     def _catch_up(self) -> None:
         """Take some more of the lines that had to wait."""
