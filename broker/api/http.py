@@ -5,10 +5,11 @@ What stands in a path is a parameter; the others are the JSON body of a POST or
 PUT, or the query of a GET or DELETE. It refuses to decompress, to guess (a
 parameter in the wrong place is an error, not ignored), to say what it was sent
 in any log, and to serve a browser: whoever forwards the socket to TCP must not
-hand it to every web page.
+hand it to every web page, nor to one whose own name leads to that port by now.
 """
 
 import asyncio
+import ipaddress
 import logging
 import time
 from collections.abc import Mapping
@@ -57,6 +58,9 @@ _JSON_TYPES: Final = frozenset({"application/json", "application/octet-stream", 
 """What a body may call itself: what it is; nothing, which aiohttp reads as octets; what curl says of everything."""
 
 _HINT: Final = "docs/socket.md has every path and its parameters"
+
+_OUR_HOSTS: Final = frozenset({"", "broker", "mcp-broker", "localhost"})
+_SOME_HOST: Final = "curl --unix-socket SOCKET http://localhost/v1/whoami"
 
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -134,6 +138,10 @@ class HttpDialect:
         if "Origin" in headers or "Sec-Fetch-Site" in headers:
             message = "browsers are not served"
             raise DeniedError(message, hint="curl --unix-socket, or any program that is not a browser")
+        if (host := headers.get("Host", "")) not in _OUR_HOSTS and not _is_ours(host):
+            # A web page that has its own name lead here sends that name, and an old browser sends no Origin with it.
+            message = "the host in the URL must be localhost, broker, mcp-broker, or an address of this host's loopback"
+            raise DeniedError(message, hint=_SOME_HOST)
         found = self._find(request)
         body = await _body(request, connection.most) if request.body_exists else b""
         return found.verb, _parameters(request, found, body)
@@ -277,6 +285,19 @@ def _lenient(verb: Verb) -> Verb:
     if verb.http is None or verb.http[0] in _WITH_BODY:
         return verb
     return replace(verb, decode=msgspec.json.Decoder(verb.params, strict=False).decode)
+
+
+def _is_ours(host: str) -> bool:
+    """Return whether a ``Host``, with or without a port, can mean nothing but this host."""
+    name, colon, port = host.strip().rpartition(":")
+    if not colon or not (port.isdecimal() or not port):
+        name = host.strip()
+    if name.lower() in _OUR_HOSTS:
+        return True
+    try:
+        return ipaddress.ip_address(name[1:-1] if name[:1] + name[-1:] == "[]" else name).is_loopback
+    except ValueError:
+        return False
 
 
 async def _body(request: web.BaseRequest, most: int) -> bytes:

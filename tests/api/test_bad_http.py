@@ -277,6 +277,21 @@ def test_a_whole_url_in_the_request_line_is_its_path(wire: Wire) -> None:
 PARTS: Final = {"a part": GET[:10], "a body": http(ISSUE, "Content-Length: 9") + b"{", "one": GET, "many": GET * 50}
 
 
+@pytest.mark.parametrize(
+    "host", ["", "localhost", "LocalHost:8080", "mcp-broker", "broker:80", "127.0.0.1:8080", "127.1.2.3", "[::1]:8080"]
+)
+def test_a_host_that_can_only_be_this_one_is_served(wire: Wire, host: str) -> None:
+    """Whatever a client that was given a socket writes for the host, it is answered."""
+    wire.send(GET.replace(b"broker", host.encode()))
+    assert 200 == said(wire).status
+
+
+def test_who_names_no_host_is_served(wire: Wire) -> None:
+    """HTTP/1.0 knows no ``Host``, and no browser speaks it."""
+    wire.send(b"GET /v1/whoami HTTP/1.0\r\n\r\n")
+    assert 200 == said(wire).status
+
+
 @pytest.mark.parametrize("case", PARTS)
 def test_who_hangs_up_leaves_nothing_behind(broker: running.RunningBroker, case: str) -> None:
     """Two hundred connections that end in the middle of anything are all let go, and none is an error in the log."""
