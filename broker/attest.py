@@ -298,8 +298,9 @@ def find(process: Process, *, boot: str) -> Anchor | None:
     """
     Return a hold on a process remembered from before, or None where it has ended.
 
-    It is the same one where boot, pid, start time and uid are; the start time is
-    read again after the pidfd is open, so that the hold is on what was looked at.
+    It is the same one where boot, pid and start time are, whatever its uid is
+    now: a server that drops its privileges stays the one it was. The start time
+    is read with the pidfd open, so that the hold is on what was looked at.
 
     Raises:
         OSError: the kernel does not say, for want of descriptors or memory. Whoever took that for an end would
@@ -314,7 +315,7 @@ def find(process: Process, *, boot: str) -> Anchor | None:
         return None
     anchor = Anchor(process, pidfd)
     try:
-        same = start_time(process.pid) == process.start and process.uid in uids_of(process.pid)
+        same = start_time(process.pid) == process.start
     except (FileNotFoundError, ProcessLookupError, ValueError):
         same = False
     except OSError:

@@ -15,10 +15,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from backends.base import Backend, BackendError, Surroundings
 from backends.registry import make
@@ -27,9 +27,7 @@ from broker.api.door import STALLED_AFTER, Entrance
 from broker.api.verbs import ADMIN, WORKLOAD
 from broker.attest import Attestor, boot_id, overflow_uid
 from broker.audit import AuditLog
-from broker.config import Config, load
-from broker.config.changes import changes
-from broker.config.files import stamp
+from broker.config import Config
 from broker.core.leases import LeaseTable
 from broker.core.limits import RateLimit
 from broker.endings import Endings
@@ -37,6 +35,7 @@ from broker.errors import BrokerError, ConfigError, UnavailableError
 from broker.launch.files import sweep
 from broker.paths import Places
 from broker.refusals import Refusals
+from broker.reloading import Reloading
 from broker.running import Running
 from broker.scheduler import Scheduler
 from broker.service import Service
@@ -110,8 +109,9 @@ class Daemon:
         self._places = places
         self._passed = passed
         self._notifier = notifier
-        self._config = load(places)
-        self._stamp = stamp(places)
+        self._reloading = Reloading(places)
+        self._config = self._reloading.config
+        self._tasks: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Event | None = None
         self._revoke = False
         self._running: Running | None = None
@@ -132,8 +132,10 @@ class Daemon:
             _log.info("ready: %s", self._places.broker_socket)
             await self._stopping.wait()
             self._notifier.tell("STOPPING=1")
-            scheduler.cancel()
+            for task in (scheduler, *self._tasks):
+                task.cancel()
             await asyncio.wait([scheduler])
+            self._reloading.close()
             if self._revoke:
                 await self._revoke_all(running)
 
@@ -179,7 +181,7 @@ class Daemon:
                 started_at=clock(),
                 loaded_at=clock(),
                 clock=clock,
-                reload=self.reload,
+                reload=self._reload,
                 stop=self._stop,
             )
         finally:
@@ -232,50 +234,35 @@ class Daemon:
         except BackendError as error:
             _log.warning("backend %s: %s", backend.name, translated(error).message)
 
-    def reload(self) -> list[str]:
-        """
-        Read the config again and put it in force as a whole; return what changed.
-
-        Raises:
-            ConfigError: it is wrong; the one in force stays.
-
-        """
+    async def _reload(self) -> list[str]:
         assert self._running is not None
-        running = self._running
-        self._stamp = stamp(self._places)
-        try:
-            config = load(self._places)
-            if dict(config.backends) != dict(self._config.backends):
-                message = "a changed [backends] table needs a restart of the broker"
-                raise ConfigError(message, hint="mcp-broker stop, and start it again: no session ends by that")
-        except ConfigError as error:
-            running.config_error = str(error)
-            running.audit.note("config/refused", reason=error.message.splitlines()[0])
-            raise
-        changed = changes(self._config, config)
-        self._config = config
-        running.service.adopt(config)
-        if running.rate.rate != config.limits.requests_per_second:
-            running.rate = RateLimit(config.limits.requests_per_second)
-        running.config_error = None
-        running.loaded_at = running.clock()
-        if changed:
-            running.audit.note("config/changed", changed=changed)
-        return changed
+        return await self._reloading.reload(self._running)
+
+    def _soon(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done beside everything else; it is ended with the daemon."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _reload_by_signal(self) -> None:
+        self._soon(self._reload_for_systemd())
+
+    async def _reload_for_systemd(self) -> None:
+        assert self._running is not None
         self._notifier.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        try:
-            for line in self.reload():
-                _log.info("config: %s", line)
-        except BrokerError as error:
-            _log.error("the config stays as it was: %s", error)
+        await self._reloading.reload_and_tell(self._running)
         self._notifier.tell("READY=1")
 
     def _look_at_config(self, _: float) -> None:
         """In user mode a changed config is read by itself."""
-        if self._places.mode == "user" and stamp(self._places) != self._stamp:
-            self._reload_by_signal()
+        if self._places.mode == "user" and self._running is not None:
+            self._soon(self._look(self._running))
+
+    async def _look(self, running: Running) -> None:
+        try:
+            await self._reloading.look(running)
+        except BrokerError as error:
+            running.config_error = str(error)
 
     def _sweep(self, _: float) -> None:
         """Remove the files in memory whose process has ended."""
@@ -301,7 +288,7 @@ class Daemon:
     async def _revoke_all(self, running: Running) -> None:
         for lease in running.leases:
             running.endings.end(lease, "lease/revoked", "the broker was stopped with --revoke")
-        running.endings.revoker.tick(running.clock())
+        running.endings.revoker.tick(time.monotonic())
         await running.endings.revoker.settle(SETTLE, everything=True)
         if left := len(running.endings.revoker):
             _log.warning("%d leases could not be given back yet; they will be at the next start", left)

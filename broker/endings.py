@@ -53,6 +53,7 @@ class Endings:
         self._watchers: dict[Process, set[Watcher]] = {}
         self.revoker = Revoker(self._revoke, self._revoked, self._not_revoked)
         self.unknown: dict[str, Intent] = {}
+        self._boot = ""
         self.forget: Callable[[Lease], None] = lambda _: None
         """Told of each lease that has ended, to drop what is kept for it."""
 
@@ -66,6 +67,7 @@ class Endings:
         gone by itself.
         """
         self._lifelines.open()
+        self._boot = boot
         for lease in sorted(leases, key=lambda each: each.issued_at):
             if lease.ended:
                 self.revoker.add(lease)
@@ -104,6 +106,7 @@ class Endings:
 
     def bar(self, lease: Lease, reason: str, **facts: Any) -> None:  # noqa: ANN401 -- an audit field
         """Revoke a lease by an admin's word: its process gets this secret no more."""
+        lease = self._hung_on_asker(lease)
         before = self._leases.bar(lease.accessor)
         if before is None or before.barred:
             return
@@ -118,6 +121,21 @@ class Endings:
             if lease.backend_lease is not None:
                 self.revoker.add(lease)
         self.tell(lease, "revoked")
+
+    def _hung_on_asker(self, lease: Lease) -> Lease:
+        """Hang a lease that hangs on its time alone on the process that asked for it, so that it can be barred."""
+        anchor = None if lease.process is not None or lease.asker is None else find(lease.asker, boot=self._boot)
+        if anchor is None or self._leases.remove(lease.accessor) is None:
+            return lease
+        hung = replace(lease, process=lease.asker)
+        self._leases.add(hung)
+        self._lifelines.hold(anchor)
+        anchor.close()
+        return hung
+
+    def clock_moved(self, by: float) -> None:
+        """Know that the wall clock was set back by so many seconds (negative)."""
+        self._store.keep_soon(self._leases.shift(by))
 
     def withheld(self, lease: Lease, code: str) -> None:
         """Record that what was authorised did not leave."""
@@ -176,13 +194,13 @@ class Endings:
             if intent.gone_by <= now:
                 del self.unknown[accessor]
                 self._store.forget_soon([accessor])
-        self.revoker.tick(now)
+        self.revoker.tick(time.monotonic())
         return wanted
 
     def _process_ended(self, process: Process) -> None:
         for lease in self._leases.ended(process):
             self._ended(lease, "lease/ended", "its process has ended")
-        self.revoker.tick(self._clock())
+        self.revoker.tick(time.monotonic())
 
     def _ended(self, lease: Lease, event: str, reason: str, **facts: Any) -> None:  # noqa: ANN401 -- audit fields
         self._audit.note(event, **what(lease), reason=reason, **facts)

@@ -22,6 +22,9 @@ from broker.paths import Mode
 KEPT: Final = 256
 """Refusals that ``status`` can show, the latest."""
 
+KEPT_OF_ONE: Final = 64
+"""Of these, the most that one uid may have."""
+
 KEPT_FOR: Final = 86400.0
 """Seconds that they are shown."""
 
@@ -53,11 +56,13 @@ class Refusals:
         self._audit = audit
         self._clock = clock
         self._storm = Storm()
+        self._guesses = Storm()
+        """Denials of names that no config has: whoever makes up names must not hide who asks for real ones."""
         self._latest: OrderedDict[tuple[int, Ask, str], LatestRefusal] = OrderedDict()
 
     def refuse(self, workload: Workload, ask: Ask, refused: Refused) -> DeniedError:
         """Record a no of the policy and return it as the error that this caller may see."""
-        self.noted(workload, ask, code="denied", reason=refused.reason, hint=refused.hint, rule=refused.rule)
+        self.noted(workload, ask, refused, code="denied", reason=refused.reason, hint=refused.hint)
         if self._mode == "system":
             return DeniedError("denied", hint="ask the admin: mcp-broker explain --last")
         return DeniedError(refused.reason, hint=refused.hint)
@@ -66,11 +71,11 @@ class Refusals:
         self,
         workload: Workload,
         ask: Ask,
+        refused: Refused | None = None,
         *,
         code: str,
         reason: str,
         hint: str | None = None,
-        rule: str | None = None,
     ) -> None:
         """Record that a workload did not get what it asked for."""
         now = self._clock()
@@ -86,12 +91,13 @@ class Refusals:
             hint=hint,
             count=1 if before is None else before.count + 1,
         )
-        if len(self._latest) > KEPT:
-            self._latest.popitem(last=False)
-        if self._storm.offer(now, workload.uid):
+        self._forget_one_of(workload.uid)
+        storm = self._guesses if refused is not None and not refused.known else self._storm
+        if storm.offer(now, workload.uid, code):
+            rule = None if refused is None else refused.rule
             facts = {"server": asked.server, "secret": asked.secret, "unit": workload.unit, "rule": rule}
             self._audit.note(
-                "credential/denied",
+                _event(code),
                 uid=workload.uid,
                 gid=workload.gid,
                 pid=workload.process.pid,
@@ -101,20 +107,28 @@ class Refusals:
                 **{name: value for name, value in facts.items() if value is not None},
             )
 
+    def _forget_one_of(self, uid: int) -> None:
+        """Keep each uid to its share of what is shown, and all of them to the whole."""
+        own = [key for key in self._latest if key[0] == uid]
+        if len(own) > KEPT_OF_ONE:
+            del self._latest[own[0]]
+        elif len(self._latest) > KEPT:
+            self._latest.popitem(last=False)
+
     def unattested(self, workload: Workload | None, error: BrokerError) -> None:
         """Record that a connection was turned away before it asked anything."""
         if workload is not None:
             self.noted(workload, Ask(), code=error.code, reason=error.message, hint=error.hint)
-        elif self._storm.offer(self._clock(), NOBODY):
+        elif self._storm.offer(self._clock(), NOBODY, error.code):
             self._audit.note("connection/refused", code=error.code, reason=error.message)
 
     def tick(self, now: float) -> None:
         """Write the counts of what was too much to be written one by one, and forget what is old."""
-        for counted in self._storm.due(now):
+        for counted in (*self._storm.due(now), *self._guesses.due(now)):
             self._audit.note(
-                "credential/denied",
+                _event(counted.code),
                 uid=counted.uid,
-                code="denied",
+                code=counted.code,
                 count=counted.count,
                 first=counted.first,
                 last=counted.last,
@@ -130,3 +144,8 @@ class Refusals:
 def _cut(name: str | None) -> str | None:
     """Return a name that cannot grow the log: a client may send any."""
     return name if name is None else name[:_LONGEST_NAME]
+
+
+def _event(code: str) -> str:
+    """Return the event of a refusal: a denial is the policy's, anything else is not."""
+    return "credential/denied" if code == "denied" else "credential/refused"

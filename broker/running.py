@@ -2,7 +2,7 @@
 The parts of a running broker, as the verbs of the sockets see them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from backends.base import Backend
@@ -43,7 +43,7 @@ class Running:
     started_at: float
     loaded_at: float
     clock: Callable[[], float]
-    reload: Callable[[], list[str]]
+    reload: Callable[[], Awaitable[list[str]]]
     stop: Callable[[bool], None]
     config_error: str | None = None
     connections: dict[str, int] = field(default_factory=dict)

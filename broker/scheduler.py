@@ -14,6 +14,7 @@ from typing import Final
 
 from broker.api.door import Entrance
 from broker.core.model import Lease
+from broker.core.policy import Ask, Refused, decide
 from broker.errors import BrokerError
 from broker.records import what
 from broker.running import Running
@@ -22,6 +23,9 @@ _log: Final = logging.getLogger("mcp_broker.scheduler")
 
 TICK: Final = 1.0
 """Seconds between two looks at what is due."""
+
+SET_BACK: Final = 2.0
+"""Seconds by which the wall clock falls behind in a tick before that is taken for a clock that was set."""
 
 RENEWALS_AT_ONCE: Final = 8
 """Renewals under way at the same time at one backend; one that hangs holds up no other."""
@@ -41,6 +45,7 @@ class Scheduler:
         self._running = running
         self._entrances = entrances
         self._each_tick = each_tick
+        self._offset = running.clock() - time.monotonic()
         self._renewals: dict[str, asyncio.Semaphore] = {}
         self._renewing: set[str] = set()
         self._in_trouble: set[str] = set()
@@ -58,6 +63,7 @@ class Scheduler:
 
     def _tick(self) -> list[Lease]:
         running, now = self._running, self._running.clock()
+        self._mind_the_clock(now)
         wanted: list[Lease] = []
         for part in (running.refusals.tick, *self._each_tick):
             self._safely(part, now)
@@ -69,6 +75,18 @@ class Scheduler:
         except Exception as error:  # noqa: BLE001 -- the next tick must come
             _log.error("what is due could not be done: %s", type(error).__name__)
         return wanted
+
+    def _mind_the_clock(self, now: float) -> None:
+        """
+        Notice a wall clock that was set back, and move what hangs on it along.
+
+        One that was set forward, or ran on while the machine slept, needs
+        nothing: what is due then is done.
+        """
+        offset = now - time.monotonic()
+        if self._offset - offset > SET_BACK:
+            self._running.endings.clock_moved(offset - self._offset)
+        self._offset = offset
 
     def _safely(self, part: Callable[[float], None], now: float) -> None:
         try:
@@ -88,8 +106,7 @@ class Scheduler:
     async def _prolong(self, lease: Lease) -> None:
         """Renew a lease whose process lives, as long as the config still grants it."""
         service = self._running.service
-        rule = service.policy.servers.get(lease.server)
-        if rule is None or lease.secret not in rule.grants:
+        if isinstance(decide(service.policy, lease.holds, Ask(server=lease.server, secret=lease.secret)), Refused):
             return
         try:
             renewed = await service.prolong(lease, min(lease.ttl, service.config.secret(lease.secret).ttl))

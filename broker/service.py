@@ -40,6 +40,9 @@ from broker.release import BACKEND_DEADLINE, Opening, Release, Wanted, as_issued
 from broker.store import Store
 from broker.translate import translated
 
+LEAST_BOUND_TTL: Final = 10.0
+"""Seconds that a lease lasts at least that hangs on a process: it is renewed by itself, and each time is work."""
+
 MOST_UNBOUND_TTL: Final = 3600.0
 """Seconds that a lease may last that hangs on no process."""
 
@@ -70,9 +73,13 @@ class Service:
         self.config = config
         self.policy = config.policy()
         self._secrets = config.known_secrets()
-        self._taking: dict[tuple[Process, str], asyncio.Future[None]] = {}
+        self._taking: dict[tuple[Process, str, str], asyncio.Future[None]] = {}
         self._promised: Counter[int] = Counter()
         """Leases that are being made, by uid: they count, so that many requests at once do not pass the limit."""
+        self._epoch = 0
+        """Goes up with whatever takes something away: another config, a kill switch."""
+        self._killed: dict[str, int] = {}
+        """For each server, the epoch in which everything of it was revoked last."""
         self._minted: dict[str, Credential] = {}
         """Values of minted credentials: a backend does not say them twice, and who asks again gets the same."""
 
@@ -81,6 +88,12 @@ class Service:
         self.config = config
         self.policy = config.policy()
         self._secrets = config.known_secrets()
+        self._epoch += 1
+
+    def kill(self, server: str) -> None:
+        """Know that all of a server's leases are revoked now: those that are being made are not released either."""
+        self._epoch += 1
+        self._killed[server] = self._epoch
 
     async def issue(self, peer: Peer, wanted: Wanted) -> Release:
         """
@@ -92,12 +105,12 @@ class Service:
             AuditError: the release cannot be recorded.
 
         """
-        allowed = self._decide(peer, wanted)
-        taken = self._again(wanted) or await self._take_once(peer, allowed, wanted)
+        allowed, epoch = self._decide(peer, wanted), self._epoch
+        taken = self._again(allowed, wanted) or await self._take_once(peer, allowed, wanted)
         try:
             await self.audit.append("credential/authorised", release_facts(self.audit, peer, taken, wanted))
             peer.require_alive()
-            self._require_in_force(taken.lease)
+            self._require_in_force(peer, wanted, taken.lease, epoch)
         except BaseException as error:
             self._withhold(taken, error)
             raise
@@ -107,10 +120,10 @@ class Service:
         """Take, but not twice for one process that asks twice at once: the second waits and gets the first's lease."""
         if wanted.holder is None or wanted.fresh:
             return await self._take(peer, allowed, wanted)
-        key = (wanted.holder.process, wanted.secret)
+        key = (wanted.holder.process, wanted.secret, allowed.rule.name)
         while (other := self._taking.get(key)) is not None:
             await asyncio.wait([other])
-        again = self._again(wanted)
+        again = self._again(allowed, wanted)
         if again is not None:
             return again
         done = self._taking[key] = asyncio.get_running_loop().create_future()
@@ -124,7 +137,7 @@ class Service:
         """Make a lease and what it is about; where there is something to revoke, each is on disk before the next."""
         secret = self._secrets[wanted.secret]
         backend = self.backends[secret.backend]
-        held = None if backend.mints(secret.path) else self._held(wanted)
+        held = None if backend.mints(secret.path) else self._held(allowed, wanted)
         if held is not None:
             return self._current(held, await self._from_backend(backend, secret, held))
         lease = self._promise(peer, allowed, wanted, secret)
@@ -178,14 +191,19 @@ class Service:
             raise
         return lease, credential
 
-    def _held(self, wanted: Wanted) -> Lease | None:
-        """Return the lease that the process already holds, unless it wants another."""
-        process = None if wanted.holder is None else wanted.holder.process
-        return None if wanted.fresh else self.leases.find(process, wanted.secret)
+    def _held(self, allowed: Allowed, wanted: Wanted) -> Lease | None:
+        """Return the lease that the process already holds by the same rule, unless it wants another."""
+        if wanted.holder is None or wanted.fresh:
+            return None
+        held = self.leases.find(wanted.holder.process, wanted.secret, server=allowed.rule.name)
+        if held is not None and held.backend != self._secrets[wanted.secret].backend:
+            self.endings.end(held, "lease/ended", "its secret is in another backend now")
+            return None
+        return held
 
-    def _again(self, wanted: Wanted) -> Release | None:
+    def _again(self, allowed: Allowed, wanted: Wanted) -> Release | None:
         """Return what the process holds already, where the values are at hand."""
-        held = self._held(wanted)
+        held = self._held(allowed, wanted)
         if held is None:
             return None
         if held.backend_lease is not None:
@@ -208,18 +226,23 @@ class Service:
 
     def _withhold(self, taken: Release, error: BaseException) -> None:
         """Undo what was made for nothing: what is not released is revoked, and that is recorded."""
-        if taken.new and self.leases.get(taken.lease.accessor) is not None:
+        now = self.leases.get(taken.lease.accessor)
+        if taken.new and now is not None and not now.barred:
             self.endings.end(taken.lease, "credential/withheld", getattr(error, "code", "internal"))
             self._minted.pop(taken.lease.accessor, None)
         else:
             self.endings.withheld(taken.lease, getattr(error, "code", "internal"))
 
-    def _require_in_force(self, lease: Lease) -> None:
-        """While the record was written an admin may have revoked it, or the process have ended."""
+    def _require_in_force(self, peer: Peer, wanted: Wanted, lease: Lease, epoch: int) -> None:
+        """Meanwhile an admin may have revoked it or changed the config, or the process may have ended."""
+        if epoch != self._epoch:
+            self._decide(peer, wanted)
+            if self._killed.get(lease.server, 0) > epoch:
+                self.endings.bar(lease, "its server was revoked while it was made")
         now = self.leases.get(lease.accessor)
         if now is None or now.barred:
             message = "the lease was revoked before it was released"
-            raise LeaseNotFoundError(message, hint="ask again")
+            raise LeaseNotFoundError(message, hint="start the server anew, or ask again")
 
     async def open_server(self, peer: Peer, name: str, *, dialect: str = "lines") -> Opening:
         """
@@ -234,32 +257,32 @@ class Service:
         if not server.command:
             message = f"server {name!r} has no command: it is a grant for scripts"
             raise RequestError(message, hint=f"add command = [...] to [servers.{name}], or use mcp-broker get")
-        wanted = sorted({secret for part in (*server.env.values(), *server.files.values()) for secret in part.secrets})
-        released: list[Release] = []
+        needed = sorted({secret for part in (*server.env.values(), *server.files.values()) for secret in part.secrets})
+        epoch, released = self._epoch, dict[str, Release]()
+        wanted = {secret: Wanted(secret=secret, server=name, holder=peer.anchor, dialect=dialect) for secret in needed}
         try:
-            for secret in wanted:
-                ask = Wanted(secret=secret, server=name, holder=peer.anchor, dialect=dialect)
-                released.append(await self.issue(peer, ask))
-            values = {release.lease.secret: release.credential.values for release in released}
+            for secret in needed:
+                released[secret] = await self.issue(peer, wanted[secret])
+            values = {secret: release.credential.values for secret, release in released.items()}
             env = {variable: part.render(values) for variable, part in server.env.items()}
             files = {variable: part.render(values) for variable, part in server.files.items()}
             await self.audit.record("server/opened", **who(peer), server=name, dialect=dialect)
             peer.require_alive()
+            for secret, release in released.items():
+                self._require_in_force(peer, wanted[secret], release.lease, epoch)
         except BaseException as error:
-            for release in released:
+            for release in released.values():
                 if release.new:
                     self._withhold(release, error)
             raise
-        return Opening(server, env, files, tuple(release.lease for release in released))
+        return Opening(server, env, files, tuple(release.lease for release in released.values()))
 
     async def renew(self, peer: Peer, accessor: str, ttl: float | None) -> Lease:
         """Give the caller's own lease more time, at most the ``ttl`` that the config allows."""
         lease = self._own(peer, accessor)
-        decision = decide(self.policy, peer.selectors, Ask(server=lease.server, secret=lease.secret))
-        if isinstance(decision, Refused):
-            raise self.refusals.refuse(peer.workload, Ask(server=lease.server, secret=lease.secret), decision)
-        most = self.config.secret(lease.secret).ttl
-        renewed = await self.prolong(lease, min(ttl or lease.ttl, most if lease.process else MOST_UNBOUND_TTL))
+        self._require_granted(peer, lease)
+        wanted = Wanted(secret=lease.secret, ttl=ttl or lease.ttl, holder=peer.anchor if lease.process else None)
+        renewed = await self.prolong(lease, _length(wanted, self.config.secret(lease.secret)))
         await self.audit.append("lease/renewed", what(renewed) | who(peer))
         return renewed
 
@@ -286,12 +309,21 @@ class Service:
     async def give_back(self, peer: Peer, accessor: str) -> None:
         """End the caller's own lease at its wish."""
         lease = self._own(peer, accessor)
+        if lease.process is None:
+            # Any process of the user may know its accessor.
+            self._require_granted(peer, lease)
         self._minted.pop(accessor, None)
         self.endings.end(lease, "lease/released", "released")
 
     def forget_values(self, lease: Lease) -> None:
         """Drop what is kept for a lease that has ended."""
         self._minted.pop(lease.accessor, None)
+
+    def _require_granted(self, peer: Peer, lease: Lease) -> None:
+        ask = Ask(server=lease.server, secret=lease.secret)
+        decision = decide(self.policy, peer.selectors, ask)
+        if isinstance(decision, Refused):
+            raise self.refusals.refuse(peer.workload, ask, decision)
 
     def _own(self, peer: Peer, accessor: str) -> Lease:
         """Return the caller's lease; another's looks just like one that is not there."""
@@ -312,13 +344,29 @@ class Service:
 
     def _decide(self, peer: Peer, wanted: Wanted) -> Allowed:
         ask = Ask(server=wanted.server, secret=wanted.secret)
-        decision = decide(self.policy, peer.selectors, ask)
+        decision = self._decide_as_itself(peer, wanted) or decide(self.policy, peer.selectors, ask)
         if isinstance(decision, Refused):
             raise self.refusals.refuse(peer.workload, ask, decision)
         for process in (peer.workload.process, None if wanted.holder is None else wanted.holder.process):
             if process is not None and self.leases.barred(process, wanted.secret):
                 raise self._barred(peer, ask)
         return decision
+
+    def _decide_as_itself(self, peer: Peer, wanted: Wanted) -> Allowed | None:
+        """
+        Decide by the rule of the server that the process is, where it holds something as that already.
+
+        Where several servers have the same selectors, what a process asks for
+        over the socket then counts for the one that it was opened as.
+        """
+        if wanted.server is not None or wanted.holder is None:
+            return None
+        process = wanted.holder.process
+        held = self.leases.find(process, wanted.secret) or next(iter(self.leases.of(process)), None)
+        if held is None:
+            return None
+        decision = decide(self.policy, peer.selectors, Ask(server=held.server, secret=wanted.secret))
+        return decision if isinstance(decision, Allowed) else None
 
     def _promise(self, peer: Peer, allowed: Allowed, wanted: Wanted, secret: SecretConfig) -> Lease:
         """Return the lease as it will be if the backend agrees; refuse where the uid has too many."""
@@ -327,9 +375,7 @@ class Service:
         if limit and self.leases.count(uid) + self._promised[uid] >= limit:
             message = f"uid {uid} holds {limit} leases, which is the limit"
             raise RateLimitedError(message, hint="mcp-broker lease list; [limits] leases = N in the config")
-        ttl = min(wanted.ttl or secret.ttl, secret.ttl)
-        if wanted.holder is None:
-            ttl = min(ttl, MOST_UNBOUND_TTL)
+        ttl = _length(wanted, secret)
         now = self.clock()
         return Lease(
             accessor=secrets.token_urlsafe(15),
@@ -341,6 +387,8 @@ class Service:
             issued_at=now,
             expires_at=now + ttl,
             ttl=ttl,
+            holds=peer.selectors,
+            asker=peer.workload.process if wanted.holder is None else None,
         )
 
     async def _from_backend(self, backend: Backend, secret: SecretConfig, lease: Lease) -> Credential:
@@ -349,3 +397,14 @@ class Service:
                 return await backend.issue(secret.path, params=secret.params, intent=lease.accessor)
         except (base.BackendError, TimeoutError) as error:
             raise translated(error, secret=secret) from None
+
+
+def _length(wanted: Wanted, secret: SecretConfig) -> float:
+    """
+    Return the seconds that a lease is for: what is wanted, within what the config allows.
+
+    One that hangs on a process is renewed by itself, so it is not for less than
+    a floor; one that hangs on its time alone is not for more than a cap.
+    """
+    ttl = min(wanted.ttl or secret.ttl, secret.ttl)
+    return min(ttl, MOST_UNBOUND_TTL) if wanted.holder is None else max(ttl, min(LEAST_BOUND_TTL, secret.ttl))

@@ -3,15 +3,16 @@ What must outlive the broker: leases and intents.
 
 One SQLite file, one thread that writes it. What waits while a commit is under
 way goes into the next one together, so that a hundred leases cost one sync.
-No value of a secret is ever in here.
+What waits is the latest word on each accessor, and a commit that fails puts it
+back: nothing is lost by a disk that fails for a while, and no more is kept than
+there are leases. No value of a secret is ever in here.
 """
 
 import asyncio
 import contextlib
 import sqlite3
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -28,8 +29,13 @@ CREATE TABLE IF NOT EXISTS leases  (accessor TEXT PRIMARY KEY, record BLOB NOT N
 CREATE TABLE IF NOT EXISTS intents (accessor TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT, WITHOUT ROWID;
 """
 
-Change = tuple[str, Sequence[str | bytes]]
-"""One SQL statement and its parameters."""
+Row = tuple[bytes | None, bytes | None]
+"""What is to be on disk of one accessor: its lease and its intent, either of them encoded, or None for none."""
+
+GONE: Final[Row] = (None, None)
+
+RETRY: Final = (0.1, 1.0)
+"""Seconds before a failed commit is tried again: the first time, and at most."""
 
 
 class Store:
@@ -46,7 +52,10 @@ class Store:
         """
         self._path = path
         self._deadline = deadline
-        self._waiting: deque[tuple[Sequence[Change], asyncio.Future[None] | None]] = deque()
+        self._unwritten: dict[str, Row] = {}
+        self._waiters: list[asyncio.Future[None]] = []
+        self._on_disk: set[str] = set()
+        """Accessors of which the file may hold something; the forgetting of any other costs nothing."""
         self._wake = threading.Condition()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -55,6 +64,7 @@ class Store:
         self._leases: msgspec.json.Decoder[Lease] = msgspec.json.Decoder(Lease)
         self._intents: msgspec.json.Decoder[Intent] = msgspec.json.Decoder(Intent)
         self.trouble: str | None = None
+        """Why what was handed over is not on disk, or None."""
 
     async def open(self) -> tuple[list[Lease], list[Intent]]:
         """
@@ -66,10 +76,11 @@ class Store:
 
         """
         self._loop = asyncio.get_running_loop()
-        found = await asyncio.to_thread(self._load)
+        leases, intents = await asyncio.to_thread(self._load)
+        self._on_disk = {lease.accessor for lease in leases} | {intent.accessor for intent in intents}
         self._thread = threading.Thread(target=self._write, name="store", daemon=True)
         self._thread.start()
-        return found
+        return leases, intents
 
     def _load(self) -> tuple[list[Lease], list[Intent]]:
         try:
@@ -112,68 +123,105 @@ class Store:
         await asyncio.to_thread(self._thread.join, self._deadline)
 
     async def intend(self, intent: Intent) -> None:
-        """Have on disk that a mint is about to happen, or raise ``UnavailableError``."""
-        await self._durable([("INSERT INTO intents VALUES (?, ?)", (intent.accessor, msgspec.json.encode(intent)))])
+        """
+        Have on disk that a mint is about to happen.
+
+        Raises:
+            UnavailableError: it is not, so nothing may be minted. Whatever of it gets there later is taken away again.
+
+        """
+        if self.trouble is not None:
+            raise self._unavailable(self.trouble)
+        try:
+            await self._durable({intent.accessor: (None, msgspec.json.encode(intent))})
+        except BaseException:
+            self.forget_soon([intent.accessor])
+            raise
 
     async def keep(self, lease: Lease) -> None:
         """Have a minted lease on disk in the place of its intent, or raise ``UnavailableError``."""
-        await self._durable(_put(lease))
+        await self._durable({lease.accessor: (msgspec.json.encode(lease), None)})
 
     def keep_soon(self, leases: Iterable[Lease]) -> None:
         """Write leases, in the place of their intents, that need not be on disk before anything else happens."""
-        self._submit([change for lease in leases for change in _put(lease)], None)
+        self._submit({lease.accessor: (msgspec.json.encode(lease), None) for lease in leases}, None)
 
     def forget_soon(self, accessors: Iterable[str]) -> None:
-        """Remove leases and intents. If that is lost, they are revoked once more, which is harmless."""
-        changes: list[Change] = []
-        for accessor in accessors:
-            changes.append(("DELETE FROM leases WHERE accessor = ?", (accessor,)))
-            changes.append(("DELETE FROM intents WHERE accessor = ?", (accessor,)))
-        self._submit(changes, None)
+        """Remove leases and intents. If a crash comes before, they are revoked once more, which is harmless."""
+        self._submit(dict.fromkeys(accessors, GONE), None)
 
     async def settled(self) -> None:
         """Have on disk everything that was handed over so far, or raise ``UnavailableError``."""
-        await self._durable([])
+        await self._durable({})
 
-    async def _durable(self, changes: Sequence[Change]) -> None:
+    async def _durable(self, rows: Mapping[str, Row]) -> None:
         assert self._loop is not None
         done: asyncio.Future[None] = self._loop.create_future()
-        self._submit(changes, done)
+        self._submit(rows, done)
         try:
             async with asyncio.timeout(self._deadline):
                 await done
         except TimeoutError:
             self.trouble = f"{self._path} has not been written for {self._deadline:g} s"
-            message = "leases cannot be stored: the disk does not answer"
-            raise UnavailableError(message, hint="mcp-broker status") from None
+            raise self._unavailable(self.trouble) from None
 
-    def _submit(self, changes: Sequence[Change], done: asyncio.Future[None] | None) -> None:
-        if not changes and done is None:
-            return
+    def _unavailable(self, why: str) -> UnavailableError:
+        return UnavailableError(f"leases cannot be stored: {why}", hint="mcp-broker status")
+
+    def _submit(self, rows: Mapping[str, Row], done: asyncio.Future[None] | None) -> None:
         with self._wake:
-            self._waiting.append((changes, done))
-            self._wake.notify()
+            for accessor, row in rows.items():
+                if row == GONE and accessor not in self._on_disk:
+                    self._unwritten.pop(accessor, None)
+                else:
+                    self._unwritten[accessor] = row
+            if done is not None:
+                self._waiters.append(done)
+            if self._unwritten or self._waiters:
+                self._wake.notify()
 
     def _write(self) -> None:
-        """Run in the thread until closed: take all that waits, commit it at once, say so."""
+        """Run in the thread until closed: take all that waits, commit it at once, say so; put back what failed."""
         assert self._connection is not None
+        pause = 0.0
         while True:
             with self._wake:
-                while not self._waiting and not self._closing:
+                self._wake.wait_for(lambda: self._closing, pause)
+                while not (self._unwritten or self._waiters or self._closing):
                     self._wake.wait()
-                batch, self._waiting = self._waiting, deque()
-            if not batch:
+                rows, self._unwritten = self._unwritten, {}
+                waiters, self._waiters = self._waiters, []
+                self._on_disk.update(rows)
+            if not rows and not waiters:
                 break
-            error = self._commit(self._connection, [change for changes, _ in batch for change in changes])
-            self._tell([done for _, done in batch if done is not None], error)
+            error = self._commit(self._connection, rows)
+            with self._wake:
+                if error is None:
+                    self._on_disk.difference_update(
+                        accessor for accessor, row in rows.items() if row == GONE and accessor not in self._unwritten
+                    )
+                else:
+                    self._unwritten = rows | self._unwritten
+                pause = 0.0 if error is None else min(max(RETRY[0], pause * 2), RETRY[1])
+                last = self._closing and error is not None
+            self._tell(waiters, error)
+            if last:
+                break
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
 
-    def _commit(self, connection: sqlite3.Connection, changes: Iterable[Change]) -> str | None:
+    def _commit(self, connection: sqlite3.Connection, rows: Mapping[str, Row]) -> str | None:
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for statement, parameters in changes:
-                connection.execute(statement, parameters)
+            for table, column in (("leases", 0), ("intents", 1)):
+                connection.executemany(
+                    f"DELETE FROM {table} WHERE accessor = ?",  # noqa: S608 -- one of the two names above
+                    [(accessor,) for accessor, row in rows.items() if row[column] is None],
+                )
+                connection.executemany(
+                    f"INSERT OR REPLACE INTO {table} VALUES (?, ?)",  # noqa: S608
+                    [(accessor, row[column]) for accessor, row in rows.items() if row[column] is not None],
+                )
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
@@ -181,7 +229,7 @@ class Store:
             return str(error)
         return None
 
-    def _tell(self, waiters: list[asyncio.Future[None]], error: str | None) -> None:
+    def _tell(self, waiters: Sequence[asyncio.Future[None]], error: str | None) -> None:
         def tell() -> None:
             self.trouble = None if error is None else f"{self._path} cannot be written: {error}"
             for waiter in waiters:
@@ -190,19 +238,10 @@ class Store:
                 if error is None:
                     waiter.set_result(None)
                 else:
-                    message = f"leases cannot be stored: {error}"
-                    waiter.set_exception(UnavailableError(message, hint="mcp-broker status"))
+                    waiter.set_exception(self._unavailable(error))
 
         assert self._loop is not None
         call: Callable[..., object] = self._loop.call_soon_threadsafe
         # The loop may have closed while the disk kept us.
         with contextlib.suppress(RuntimeError):
             call(tell)
-
-
-def _put(lease: Lease) -> list[Change]:
-    """Return what writes a lease, and takes away the intent that it came from."""
-    return [
-        ("INSERT OR REPLACE INTO leases VALUES (?, ?)", (lease.accessor, msgspec.json.encode(lease))),
-        ("DELETE FROM intents WHERE accessor = ?", (lease.accessor,)),
-    ]

@@ -6,6 +6,7 @@ None of them releases a value.
 
 import asyncio
 import os
+import time
 from collections.abc import Iterable
 from typing import Final
 
@@ -20,6 +21,8 @@ from broker.core import chain
 from broker.core.model import Lease, Workload
 from broker.core.policy import Allowed, Ask, decide
 from broker.errors import AttestationError, LeaseNotFoundError, RequestError, UnavailableError
+from broker.records import who
+from broker.refusals import LatestRefusal
 from broker.running import Running
 
 _STATUS_REFUSALS: Final = 20
@@ -157,6 +160,7 @@ async def server_revoke(running: Running, caller: Caller, params: m.ServerName) 
     if params.server not in running.service.config.servers:
         message = f"no server is called {params.server!r}"
         raise RequestError(message, hint="mcp-broker server list")
+    running.service.kill(params.server)
     return m.Revoked(revoked=await _revoke(running, caller, running.leases.chosen(server=params.server)))
 
 
@@ -167,7 +171,7 @@ async def _revoke(running: Running, caller: Caller, leases: Iterable[Lease]) -> 
         if not lease.barred:
             running.endings.bar(lease, f"by admin uid {caller.peer.workload.uid}")
             count += 1
-    running.endings.revoker.tick(running.clock())
+    running.endings.revoker.tick(time.monotonic())
     try:
         await running.store.settled()
     except UnavailableError as error:
@@ -177,8 +181,12 @@ async def _revoke(running: Running, caller: Caller, leases: Iterable[Lease]) -> 
 
 
 async def explain(running: Running, caller: Caller, params: m.Explain) -> m.Explained:
-    """Say what the policy says of a workload, by the same code that decides."""
-    workload, ask, at = _question(running, caller, params)
+    """
+    Say what the policy says of a workload, by the same code that decides.
+
+    A refusal that was not the policy's is told as it was: what the policy says is not why.
+    """
+    workload, ask, last = _question(running, caller, params)
     holds = workload.selectors
     decision = decide(running.service.policy, holds, ask)
     rule = running.service.policy.servers.get(ask.server or "")
@@ -189,11 +197,12 @@ async def explain(running: Running, caller: Caller, params: m.Explain) -> m.Expl
     else:
         hint, name = decision.hint, decision.rule
         wants = decision.wants or (frozenset() if rule is None else rule.selectors)
+    other = None if last is None or last.code == "denied" else last
     return m.Explained(
-        allowed=isinstance(decision, Allowed),
-        reason=decision.reason,
+        allowed=isinstance(decision, Allowed) and other is None,
+        reason=decision.reason if other is None else f"{other.reason} ({other.code})",
         rule=name,
-        hint=hint,
+        hint=hint if other is None else other.hint,
         server=ask.server,
         secret=ask.secret,
         uid=workload.uid,
@@ -201,11 +210,11 @@ async def explain(running: Running, caller: Caller, params: m.Explain) -> m.Expl
         unit=workload.unit,
         holds=sorted(holds),
         wants=sorted(wants),
-        at=None if at is None else utc(at),
+        at=None if last is None else utc(last.at),
     )
 
 
-def _question(running: Running, caller: Caller, params: m.Explain) -> tuple[Workload, Ask, float | None]:
+def _question(running: Running, caller: Caller, params: m.Explain) -> tuple[Workload, Ask, LatestRefusal | None]:
     """Return the workload in question and what it asks for."""
     ask = Ask(server=params.server, secret=params.secret)
     if params.last:
@@ -216,7 +225,7 @@ def _question(running: Running, caller: Caller, params: m.Explain) -> tuple[Work
         if not chosen:
             message = "nothing was refused in the last day"
             raise RequestError(message, hint="mcp-broker status")
-        return chosen[0].workload, chosen[0].ask, chosen[0].at
+        return chosen[0].workload, chosen[0].ask, chosen[0]
     if ask == Ask():
         message = "say which server or which secret"
         raise RequestError(message, hint="mcp-broker explain SERVER [SECRET], or --last")
@@ -231,9 +240,10 @@ def _question(running: Running, caller: Caller, params: m.Explain) -> tuple[Work
     return workload, ask, None
 
 
-async def reload(running: Running, _: Caller, __: m.Nothing) -> m.Reloaded:
+async def reload(running: Running, caller: Caller, __: m.Nothing) -> m.Reloaded:
     """Read the config again and put it in force as a whole, or say why not."""
-    return m.Reloaded(changed=running.reload())
+    running.audit.note("config/reload", **who(caller.peer))
+    return m.Reloaded(changed=await running.reload())
 
 
 async def audit_segments(running: Running, _: Caller, __: m.Nothing) -> m.Segments:
@@ -250,7 +260,8 @@ async def audit_read(running: Running, _: Caller, params: m.AuditRead) -> m.Audi
     return m.AuditText(text=found.text.decode("utf-8", "backslashreplace"), next=found.next, end=found.end)
 
 
-async def stop(running: Running, _: Caller, params: m.Stop) -> m.Done:
+async def stop(running: Running, caller: Caller, params: m.Stop) -> m.Done:
     """End the daemon; what is out stays out unless ``revoke`` says otherwise."""
+    running.audit.note("broker/stop", **who(caller.peer), outcome="revoke all" if params.revoke else "keep leases")
     running.stop(params.revoke)
     return m.Done()

@@ -5,15 +5,16 @@ A value goes in here and never comes out.
 """
 
 import asyncio
-from collections.abc import Awaitable
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
 
 from backends.base import BackendError, KeyedBackend, Secret, SecretNotFoundError, Version, WritableBackend
 from broker.api import messages as m
 from broker.api.times import utc
 from broker.api.workload import Caller
 from broker.config import SecretConfig
-from broker.errors import RequestError
+from broker.errors import BrokerError, RequestError
 from broker.records import who
 from broker.running import Running
 from broker.translate import translated
@@ -71,20 +72,35 @@ async def secret_set(running: Running, caller: Caller, params: m.SecretSet) -> m
         raise RequestError(message, hint="a secret that is not there is better removed: mcp-broker secret rm")
     secret, backend = _writable(running, params.name, params.backend)
     values = {field: Secret(value) for field, value in params.values.items()}
-    version = await _asked(backend.put(secret.path, values))
-    await running.audit.record(
-        "secret/set", **who(caller.peer), secret=params.name, backend=backend.name, version=version
-    )
+    async with _recorded(running, caller, "secret/set", secret=params.name, backend=backend.name) as outcome:
+        version = outcome["version"] = await _asked(backend.put(secret.path, values))
     for lease in running.leases.chosen(secret=params.name):
         running.endings.tell(lease, "rotated")
     return m.SecretStored(secret=params.name, backend=backend.name, version=version)
 
 
+@asynccontextmanager
+async def _recorded(running: Running, caller: Caller, event: str, **facts: Any) -> AsyncIterator[dict[str, Any]]:  # noqa: ANN401
+    """
+    Record that something is about to be changed, on disk before it is, and then what became of it.
+
+    Yields a dict for facts that are known only afterwards.
+    """
+    await running.audit.record(event, **who(caller.peer), **facts, outcome="begun")
+    found: dict[str, Any] = {}
+    try:
+        yield found
+    except BrokerError as error:
+        running.audit.note(event, **who(caller.peer), **facts, outcome="failed", code=error.code)
+        raise
+    running.audit.note(event, **who(caller.peer), **facts, **found, outcome="done")
+
+
 async def secret_rm(running: Running, caller: Caller, params: m.SecretName) -> m.Done:
     """Remove a secret with all its versions."""
     secret, backend = _writable(running, params.name, params.backend)
-    await _asked(backend.delete(secret.path))
-    await running.audit.record("secret/removed", **who(caller.peer), secret=params.name, backend=backend.name)
+    async with _recorded(running, caller, "secret/removed", secret=params.name, backend=backend.name):
+        await _asked(backend.delete(secret.path))
     return m.Done()
 
 
@@ -139,14 +155,13 @@ async def key_rotate(running: Running, caller: Caller, params: m.KeyRotate) -> m
     if not isinstance(store, KeyedBackend):
         message = "the backend 'local' has no master key"
         raise RequestError(message, hint="mcp-broker status")
-    try:
-        # It has a deadline of its own, which grows with what there is to seal.
-        rotated = await store.rotate_key(reencrypt=params.reencrypt)
-    except BackendError as error:
-        raise translated(error) from None
-    await running.audit.record(
-        "key/rotated", **who(caller.peer), backend="local", source=rotated.source, generation=rotated.generation
-    )
+    async with _recorded(running, caller, "key/rotated", backend="local") as outcome:
+        try:
+            # It has a deadline of its own, which grows with what there is to seal.
+            rotated = await store.rotate_key(reencrypt=params.reencrypt)
+        except BackendError as error:
+            raise translated(error) from None
+        outcome |= {"source": rotated.source[:64], "generation": rotated.generation}
     return m.KeyRotated(
         backend="local",
         source=rotated.source,

@@ -28,15 +28,18 @@ async def answer(caller: Caller, verb: Verb, raw: bytes | msgspec.Raw) -> Result
     its kind and place alone, because its text may hold anything.
     """
     running, workload = caller.running, caller.peer.workload
+    asked = Ask()
     caller.begin()
     try:
         if not verb.admin and not running.rate.take(workload.uid, time.monotonic()):
             message = f"uid {workload.uid} asks more than {running.rate.rate} times a second"
             raise RateLimitedError(message, hint="wait a second; [limits] requests_per_second = N in the config")
-        return await verb.call(running, caller, decoded(verb, raw))
+        params = decoded(verb, raw)
+        asked = Ask(server=getattr(params, "server", None), secret=getattr(params, "secret", None))
+        return await verb.call(running, caller, params)
     except BrokerError as error:
         if error.code in _RECORDED and not verb.admin:
-            running.refusals.noted(workload, Ask(), code=error.code, reason=error.message, hint=error.hint)
+            running.refusals.noted(workload, asked, code=error.code, reason=error.message, hint=error.hint)
         raise
     except Exception as error:  # noqa: BLE001 -- a bug here must not end the connection, nor tell what it held
         raise unexpected(error, verb.name) from None

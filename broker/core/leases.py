@@ -101,12 +101,18 @@ class LeaseTable:
         """Return the lease with this accessor."""
         return self._leases.get(accessor)
 
-    def find(self, process: Process | None, secret: str) -> Lease | None:
-        """Return the lease that this process already holds for this secret, a barred one included."""
+    def find(self, process: Process | None, secret: str, *, server: str | None = None) -> Lease | None:
+        """Return the newest lease that this process holds for this secret, of this server, a barred one included."""
         if process is None:
             return None
         accessor = self._held.get((process, secret))
-        return None if accessor is None else self._leases[accessor]
+        if accessor is None:
+            return None
+        newest = self._leases[accessor]
+        if server in {None, newest.server}:
+            return newest
+        held = reversed(self.of(process))
+        return next((lease for lease in held if lease.secret == secret and lease.server == server), None)
 
     def chosen(self, *, server: str | None = None, secret: str | None = None) -> list[Lease]:
         """Return the leases of one server, of one secret, or all of them, oldest first."""
@@ -154,6 +160,19 @@ class LeaseTable:
             else:
                 self._schedule(accessor, expires_at, attempts=1)
         return after
+
+    def shift(self, by: float) -> tuple[Lease, ...]:
+        """
+        Move every end by so many seconds, because the clock was set by as many; return the leases as they are now.
+
+        What was promised is a length of time. A clock that was set back would
+        make it longer here and not at the backend.
+        """
+        self._leases = {
+            accessor: replace(lease, expires_at=lease.expires_at + by) for accessor, lease in self._leases.items()
+        }
+        self._queue = [(at + by, turn, accessor, attempts) for at, turn, accessor, attempts in self._queue]
+        return tuple(self)
 
     def bar(self, accessor: str) -> Lease | None:
         """

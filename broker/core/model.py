@@ -153,6 +153,8 @@ class Lease:
         backend_lease: what the backend calls it, where it can revoke it.
         renewable: whether the backend can prolong it. A static one, without ``backend_lease``, always is.
         barred: revoked by an admin while its process lives: that process gets this secret no more.
+        holds: the selectors that were attested when it was issued, by which a renewal is decided.
+        asker: the process that asked for one that hangs on no process, to be barred where an admin revokes it.
         ended: it has ended here, whether its process lives or not, and its backend has still to be told.
 
     """
@@ -171,6 +173,8 @@ class Lease:
     renewable: bool = True
     barred: bool = False
     ended: bool = False
+    holds: frozenset[str] = frozenset()
+    asker: Process | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

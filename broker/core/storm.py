@@ -17,7 +17,7 @@ PERIOD: Final = 10.0
 """Seconds between two records of a count, and in which a uid earns one of its burst back."""
 
 MOST_UIDS: Final = 1024
-"""Uids that are told apart. Those beyond share one count, under ``OTHERS``."""
+"""Uids that are told apart, for each code. Those beyond share one count, under ``OTHERS``."""
 
 OTHERS: Final = 0xFFFFFFFE
 """The uid under which the denials of all further uids are counted; no user has it."""
@@ -25,16 +25,17 @@ OTHERS: Final = 0xFFFFFFFE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """So many denials of one uid that were not recorded one by one, from when to when."""
+    """So many denials of one uid with one code that were not recorded one by one, from when to when."""
 
     uid: int
+    code: str
     count: int
     first: float
     last: float
 
 
 @dataclass(slots=True)
-class _Uid:
+class _Seen:
     since: float
     left: float = BURST
     count: int = 0
@@ -47,13 +48,13 @@ class Storm:
 
     def __init__(self) -> None:
         """Begin in calm weather."""
-        self._uids: OrderedDict[int, _Uid] = OrderedDict()
+        self._seen: OrderedDict[tuple[int, str], _Seen] = OrderedDict()
 
-    def offer(self, now: float, uid: int) -> bool:
+    def offer(self, now: float, uid: int, code: str) -> bool:
         """Take note of a denial; return whether it is to be recorded by itself."""
-        if uid not in self._uids and len(self._uids) >= MOST_UIDS:
+        if (uid, code) not in self._seen and len(self._seen) >= MOST_UIDS:
             uid = OTHERS
-        seen = self._uids.setdefault(uid, _Uid(since=now))
+        seen = self._seen.setdefault((uid, code), _Seen(since=now))
         if seen.left >= 1:
             seen.left -= 1
             return True
@@ -66,16 +67,16 @@ class Storm:
     def due(self, now: float) -> list[Counted]:
         """Return the counts whose period is over, each once, and forget who has all of its burst back."""
         found: list[Counted] = []
-        for uid, seen in tuple(self._uids.items()):
+        for (uid, code), seen in tuple(self._seen.items()):
             periods = (now - seen.since) // PERIOD
             if periods < 1:
                 continue
             if seen.count:
-                found.append(Counted(uid=uid, count=seen.count, first=seen.first, last=seen.last))
+                found.append(Counted(uid=uid, code=code, count=seen.count, first=seen.first, last=seen.last))
             # One a period, so that who is denied twice a second for a day is counted, too, and not recorded each time.
             left = min(float(BURST), seen.left + periods)
             if left < BURST:
-                self._uids[uid] = _Uid(since=seen.since + periods * PERIOD, left=left)
+                self._seen[uid, code] = _Seen(since=seen.since + periods * PERIOD, left=left)
             else:
-                del self._uids[uid]
+                del self._seen[uid, code]
         return found

@@ -13,7 +13,7 @@ END: Final = 1e9
 
 def offered(storm: Storm, uid: int, now: float, times: int) -> int:
     """Return how many of so many denials are to be recorded by themselves."""
-    return sum(storm.offer(now, uid) for _ in range(times))
+    return sum(storm.offer(now, uid, "denied") for _ in range(times))
 
 
 def test_the_first_denials_are_recorded_one_by_one() -> None:
@@ -27,7 +27,7 @@ def test_the_rest_are_counted_into_one_record() -> None:
     offered(storm, 1000, 0.0, BURST)
     offered(storm, 1000, 1.0, 7)
     offered(storm, 1000, 4.0, 5)
-    assert [Counted(uid=1000, count=12, first=1.0, last=4.0)] == storm.due(PERIOD)
+    assert [Counted(uid=1000, code="denied", count=12, first=1.0, last=4.0)] == storm.due(PERIOD)
 
 
 def test_a_count_waits_for_its_period() -> None:
@@ -73,8 +73,8 @@ def test_uids_beyond_those_told_apart_share_one_count() -> None:
     """A crowd of uids is told apart up to a number, and the denials of all others are counted together."""
     storm = Storm()
     for uid in range(MOST_UIDS + BURST + 9):
-        storm.offer(0.0, uid)
-    assert [Counted(uid=OTHERS, count=9, first=0.0, last=0.0)] == storm.due(PERIOD)
+        storm.offer(0.0, uid, "denied")
+    assert [Counted(uid=OTHERS, code="denied", count=9, first=0.0, last=0.0)] == storm.due(PERIOD)
 
 
 @given(
@@ -89,7 +89,7 @@ def test_no_denial_is_lost_or_doubled(denials: list[tuple[float, int, bool]]) ->
     found: Counter[int] = Counter()
     for step, uid, ask in denials:
         now += step
-        found[uid] += storm.offer(now, uid)
+        found[uid] += storm.offer(now, uid, "denied")
         if ask:
             found.update({counted.uid: counted.count for counted in storm.due(now)})
     found.update({counted.uid: counted.count for counted in storm.due(END)})
@@ -102,5 +102,5 @@ def test_a_storm_costs_no_more_than_a_burst_and_a_record_a_period(times: list[fl
     storm, now, records = Storm(), 0.0, 0
     for step in times:
         now += step
-        records += storm.offer(now, 1000) + len(storm.due(now))
+        records += storm.offer(now, 1000, "denied") + len(storm.due(now))
     assert records <= BURST + 2 * (now / PERIOD)
