@@ -34,6 +34,15 @@ def test_a_config_is_what_check_accepts(mcp_broker: Path, root: Path, mode: Mode
     assert (0, warned) == (done.returncode, found), done.stderr
 
 
+def test_the_unit_has_what_files_need(root: Path) -> None:
+    """The example's server with files has a unit that says what ``exec`` demands of it, and starts that server."""
+    servers = load_file(root / "examples/system/broker.toml", "system").servers
+    with_files = [name for name, server in servers.items() if server.files]
+    unit = (root / "examples/system/mcp-app.service").read_text().splitlines()
+    starts = "ExecStart=/opt/mcp-broker/bin/mcp-broker exec --system app"
+    assert (["app"], True, True) == (with_files, starts in unit, "RuntimeDirectory=mcp-app" in unit)
+
+
 def test_the_clients_servers_are_in_the_config(root: Path) -> None:
     """What the client's config starts is what the broker's config names."""
     wanted = json.loads((root / "examples/client.json").read_text())["mcpServers"]
