@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
 import backends
 import broker
@@ -43,10 +43,13 @@ env.GITHUB_TOKEN = "{github}"
 
 _SERVE: Final = """
 import sys
-directory, mode, path, stalled_after = sys.argv[1:]
+directory, mode, path, kernel, stalled_after = sys.argv[1:]
 sys.path[:0] = path.split(":")
 from pathlib import Path
 from broker import daemon, errors, paths
+if kernel == "old":
+    from tests.fakes import old_kernel
+    old_kernel.pretend()
 try:
     sys.exit(daemon.serve(paths.within(Path(directory), mode=mode), stalled_after=float(stalled_after)))
 except errors.BrokerError as error:
@@ -90,15 +93,16 @@ def until(what: Callable[[], Found | None], *, deadline: float = DEADLINE, said:
 class Connection:
     """One connection that speaks the line dialect."""
 
-    def __init__(self, path: Path, *, deadline: float = DEADLINE) -> None:
-        """Connect to the socket at ``path``."""
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    def __init__(self, to: Path | socket.socket, *, deadline: float = DEADLINE) -> None:
+        """Connect to the socket at a path, or take over one that is connected."""
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) if isinstance(to, Path) else to
         self.socket.settimeout(deadline)
-        try:
-            self.socket.connect(str(path))
-        except OSError:
-            self.socket.close()
-            raise
+        if isinstance(to, Path):
+            try:
+                self.socket.connect(str(to))
+            except OSError:
+                self.socket.close()
+                raise
         self._lines = self.socket.makefile("rb")
         self._number = 0
 
@@ -111,6 +115,13 @@ class Connection:
 
     def receive(self) -> dict[str, Any]:
         """Return the next line, values wrapped; raise ``HungUpError`` where there is none."""
+        message = self.receive_raw()
+        if "result" in message:
+            message["result"] = wrapped(message["result"])
+        return message
+
+    def receive_raw(self) -> dict[str, Any]:
+        """Return the next line as it came."""
         try:
             line = self._lines.readline()
         except ConnectionError:
@@ -118,8 +129,6 @@ class Connection:
         if not line.endswith(b"\n"):
             raise HungUpError
         message: dict[str, Any] = json.loads(line)
-        if "result" in message:
-            message["result"] = _wrapped(message["result"])
         return message
 
     def call(self, method: str, /, **params: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -260,6 +269,7 @@ def start(
     secrets: Mapping[str, str | Mapping[str, str]] | None = None,
     uid: int | None = None,
     packages: Sequence[Path] = (),
+    kernel: Literal["old", "this"] = "this",
     environment: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
     stalled_after: float = STALLED_AFTER,
@@ -274,6 +284,7 @@ def start(
         secrets: what to put into the sealed store first: a value, or one for each field.
         uid: another user for it to run as, which needs root; the admin socket lets root in.
         packages: directories that hold more installed packages, for backends of third parties.
+        kernel: ``old`` makes it one without ``SO_PEERPIDFD``, as before Linux 6.5.
         environment: variables that it gets beside those of this process.
         pass_fds: descriptors that it inherits.
         stalled_after: seconds that a connection may stop in the middle of something.
@@ -281,10 +292,10 @@ def start(
     """
     places = within(directory, mode=mode)
     prepare(places, config, uid=uid)
-    path = ":".join([*map(str, _homes()), *map(str, packages)])
+    path = ":".join(map(str, [*_homes(), *packages]))
     options: dict[str, Any] = {"env": {**os.environ, **(environment or {})}, "pass_fds": pass_fds, "cwd": "/"}
     who = [] if uid is None else as_user(uid)
-    arguments = [str(directory.absolute()), mode, path, str(stalled_after)]
+    arguments = [str(directory.absolute()), mode, path, kernel, str(stalled_after)]
     command = [*who, sys.executable, "-P", "-c", _SERVE, *arguments]
     running = RunningBroker(places, command, options=options)
     try:
@@ -343,8 +354,9 @@ def as_user(uid: int) -> list[str]:
 
 
 def _homes() -> list[Path]:
-    """Return the directories that our packages are imported from."""
-    return list(dict.fromkeys(Path(package.__file__ or "").parent.parent for package in (broker, backends)))
+    """Return the directories that our packages, and these tests, are imported from."""
+    files = (broker.__file__, backends.__file__, __file__)
+    return list(dict.fromkeys(Path(file or "").parent.parent for file in files))
 
 
 def _write_config(places: Places, text: str) -> None:
@@ -366,7 +378,7 @@ def room() -> Iterator[Path]:
         yield directory
 
 
-def _wrapped(result: Any) -> Any:  # noqa: ANN401 -- any JSON
+def wrapped(result: Any) -> Any:  # noqa: ANN401 -- any JSON
     """Return a result with every value in a ``Secret``."""
     if not isinstance(result, dict):
         return result
