@@ -5,6 +5,7 @@ This module refuses to change the log, and to need the broker that wrote it: a
 copy in a directory is read and judged in the same way.
 """
 
+import difflib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from broker.cli import moments, options, show
-from broker.cli.audit_log import AskedLog, DirectoryLog, Log, follow, lines, newest
+from broker.cli.audit_log import AskedLog, DirectoryLog, Log, PatientLog, follow, lines, newest
 from broker.cli.moments import Moment
 from broker.cli.show import Cell
 from broker.client import Where
@@ -127,9 +128,7 @@ def _filters(body: Body) -> Body:
     """Give a command the options that choose records."""
     for option in (
         click.option("--refused", is_flag=True, default=None, help="Refusals alone."),
-        click.option(
-            "--event", metavar="EVENT", help="Of this kind, such as credential/issued, or lease for all of them."
-        ),
+        click.option("--event", metavar="EVENT", help="Of this kind, as in lease/revoked; lease for all such."),
         click.option("--unit", metavar="UNIT", help="Of processes of this systemd unit."),
         click.option("--uid", type=click.IntRange(min=0), metavar="UID", help="Of this user's processes."),
         click.option("--secret", metavar="NAME", help="About this secret."),
@@ -153,11 +152,12 @@ def show_(*, where: Where, path: Path | None, as_json: bool, **chosen: Any) -> N
         mcp-broker audit show --since 2h --refused
         mcp-broker audit show --secret github --json | jq .accessor
     """
-    filters = Filters(**chosen)
+    wanted = _Wanted(Filters(**chosen))
     with _log(where, path) as log:
         for _, each in lines(log):
-            for text in each:
-                _print_record(text, filters, as_json=as_json)
+            for text in filter(wanted, each):
+                _print_record(text, as_json=as_json)
+    wanted.say_if_none()
 
 
 @audit.command()
@@ -176,23 +176,71 @@ def tail(
     as_json: bool,
     **chosen: Any,  # noqa: ANN401 - the filters
 ) -> None:
-    """Print the newest records; with --follow also those to come."""
-    filters = Filters(**chosen)
+    """
+    Print the newest records that all the filters let through; with --follow also those to come.
+
+    --follow goes on when the broker is restarted.
+    """
+    wanted = _Wanted(Filters(**chosen))
     with _log(where, path) as log:
-        coming = follow(log) if follows else iter(())
-        for text in newest(log, count) if count else ():
-            _print_record(text, filters, as_json=as_json)
-        for text in coming:
-            _print_record(text, filters, as_json=as_json)
+        # What is written from here on is followed, however long it takes to print what was there.
+        found = log.segments()
+        for text in newest(log, found, count, wanted=wanted) if count else ():
+            _print_record(text, as_json=as_json)
+        if not follows:
+            wanted.say_if_none()
+            return
+        for text in filter(wanted, follow(_patient(log, where), found)):
+            _print_record(text, as_json=as_json)
 
 
-def _print_record(text: bytes, filters: Filters, *, as_json: bool) -> None:
-    record = selection.parse(text.rstrip(b"\n"))
-    if record is None or not selection.matches(record, filters):
-        return
+def _patient(log: Log, where: Where) -> Log:
+    """Return a log that outlasts a restart of its broker; one in a directory does anyway."""
+    if not isinstance(log, AskedLog):
+        return log
+    return PatientLog(log, lambda: AskedLog(options.admin(where)), tell=_note)
+
+
+def _note(text: str) -> None:
+    show.line(Cell("note: ", "yellow"), text, err=True)
+
+
+class _Wanted:
+    """Says of each line whether it is a record that the filters let through, and remembers what there was."""
+
+    def __init__(self, filters: Filters) -> None:
+        """Begin with nothing seen."""
+        self._filters = filters
+        self._events: set[str] = set()
+        self._any = False
+
+    def __call__(self, text: bytes) -> bool:
+        """Return whether the line is wanted."""
+        record = selection.parse(text.rstrip(b"\n"))
+        if record is None:
+            return False
+        self._events.add(record["event"])
+        found = selection.matches(record, self._filters)
+        self._any = self._any or found
+        return found
+
+    def say_if_none(self) -> None:
+        """Say so where nothing was let through: an event that does not exist looks like one that did not happen."""
+        if self._any:
+            return
+        event = self._filters.event or ""
+        alike = difflib.get_close_matches(event, sorted(self._events), n=3)
+        if event in self._events or not alike:
+            _note("no record matches")
+        else:
+            _note(f"no record matches; events in the log that are called something like {event}: {', '.join(alike)}")
+
+
+def _print_record(text: bytes, *, as_json: bool) -> None:
     if as_json:
         click.echo(text.decode("utf-8", "replace").rstrip("\n"))
         return
+    record = selection.parse(text.rstrip(b"\n")) or {}
     brief = show.fields(record, _BRIEF)
     rest = show.fields(record, [name for name in record if name not in _ELSEWHERE and name not in _BRIEF])
     refused = "code" in record

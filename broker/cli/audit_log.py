@@ -5,17 +5,24 @@ This module refuses to judge them, and to hold more than it has to show.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from broker.client import Client
 from broker.core import chain
 from broker.core.verification import split
-from broker.errors import RequestError
+from broker.errors import RequestError, UnavailableError
+
+Answer = TypeVar("Answer")
 
 _PAGE: Final = 262144
+
+PATIENCE: Final = 60.0
+"""Seconds that a broker may be away, to be restarted, while its log is followed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +72,54 @@ class AskedLog:
         return Page(text=found["text"].encode(), next=found["next"], end=found["end"])
 
 
+class PatientLog:
+    """The log of a broker that may be restarted meanwhile: it is waited for."""
+
+    def __init__(
+        self, log: Log, again: Callable[[], Log], *, tell: Callable[[str], None], patience: float = PATIENCE
+    ) -> None:
+        """
+        Read ``log``, and when its broker has gone, the one that ``again`` returns.
+
+        Args:
+            log: where to begin.
+            again: connects anew; raises ``UnavailableError`` where it cannot.
+            tell: tells somebody that it waits, and that it waits no more.
+            patience: seconds to wait.
+
+        """
+        self._log = log
+        self._again = again
+        self._tell = tell
+        self._patience = patience
+
+    def segments(self) -> list[Segment]:
+        """Return the segments, oldest first."""
+        return self._asked(lambda log: log.segments())
+
+    def page(self, segment: str, offset: int) -> Page:
+        """Return what stands in a segment from ``offset`` on."""
+        return self._asked(lambda log: log.page(segment, offset))
+
+    def _asked(self, question: Callable[[Log], Answer]) -> Answer:
+        try:
+            return question(self._log)
+        except UnavailableError:
+            self._tell(f"the broker has gone; waiting up to {self._patience:.0f} seconds for it to come back")
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                self._log = self._again()
+                answer = question(self._log)
+            except UnavailableError:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(0.2)
+            else:
+                self._tell("the broker is back")
+                return answer
+
+
 class DirectoryLog:
     """The log in a directory: a copy, or that of a broker that does not run."""
 
@@ -110,39 +165,43 @@ def lines(log: Log) -> Iterator[tuple[str, Iterator[bytes]]]:
         yield segment.name, split(_pieces(log, segment.name))
 
 
-def newest(log: Log, count: int) -> list[bytes]:
-    """Return the last ``count`` lines that stand in the log now."""
+def newest(
+    log: Log, segments: Sequence[Segment], count: int, *, wanted: Callable[[bytes], bool] = lambda _: True
+) -> list[bytes]:
+    """Return the last ``count`` lines that are wanted, of what stood in the log when it had these segments."""
     found: list[bytes] = []
-    for segment in reversed(log.segments()):
+    for segment in reversed(segments):
         if len(found) < count:
-            found = [*_end_of(log, segment, count - len(found)), *found]
+            found = [*_end_of(log, segment, count - len(found), wanted), *found]
     return found
 
 
-def _end_of(log: Log, segment: Segment, count: int) -> list[bytes]:
-    """Return the last ``count`` lines of a segment, reading from its end as far as that takes."""
+def _end_of(log: Log, segment: Segment, count: int, wanted: Callable[[bytes], bool]) -> list[bytes]:
+    """Return the last ``count`` lines that are wanted of a segment, reading from its end as far as that takes."""
     window = _PAGE
     while True:
         start = max(0, segment.length - window)
         # What begins in the middle of a segment begins in the middle of a line.
-        found = list(split(_pieces(log, segment.name, start)))[1 if start else 0 :]
+        whole = islice(split(_pieces(log, segment.name, start, segment.length)), 1 if start else 0, None)
+        found = deque(filter(wanted, whole), maxlen=count)
         if len(found) >= count or not start:
-            return found[-count:]
+            return list(found)
         window *= 8
 
 
-def _pieces(log: Log, segment: str, offset: int = 0) -> Iterator[bytes]:
-    while True:
+def _pieces(log: Log, segment: str, offset: int = 0, until: int | None = None) -> Iterator[bytes]:
+    while until is None or offset < until:
         page = log.page(segment, offset)
-        yield page.text
+        yield page.text if until is None else page.text[: until - offset]
         if page.end or page.next == offset:
             return
         offset = page.next
 
 
-def follow(log: Log, *, pause: Callable[[], None] = lambda: time.sleep(0.5)) -> Iterator[bytes]:
-    """Yield each line that is written from now on, also in segments that begin meanwhile, for ever."""
-    found = log.segments()
+def follow(
+    log: Log, found: Sequence[Segment], *, pause: Callable[[], None] = lambda: time.sleep(0.5)
+) -> Iterator[bytes]:
+    """Yield each line that is written after the log had these segments, also in later ones, for ever."""
     offset = found[-1].length if found and found[-1].name == chain.CURRENT else 0
     earlier = _earlier(found)
     rest = b""
@@ -166,5 +225,5 @@ def follow(log: Log, *, pause: Callable[[], None] = lambda: time.sleep(0.5)) -> 
             pause()
 
 
-def _earlier(segments: list[Segment]) -> list[str]:
+def _earlier(segments: Sequence[Segment]) -> list[str]:
     return [segment.name for segment in segments if segment.name != chain.CURRENT]

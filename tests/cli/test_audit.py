@@ -117,6 +117,24 @@ def test_tail_shows_the_newest(spoken: RunningBroker, where: list[str], count: i
     assert spoken.records()[len(spoken.records()) - count :] == shown
 
 
+def test_tail_takes_the_newest_of_those_that_the_filters_let_through(spoken: RunningBroker, where: list[str]) -> None:
+    """The newest refusal is found, though it is not the newest record."""
+    spoken.call("credential/issue", secret="github")
+    (line,) = shell("audit", "tail", "-n", "1", "--refused", "--json", *where).out.splitlines()
+    assert [each for each in spoken.records() if "code" in each][-1] == json.loads(line)
+
+
+@pytest.mark.parametrize("words", [["show"], ["tail", "-n", "1000"]])
+def test_an_event_that_does_not_exist_is_told_from_one_that_did_not_happen(
+    spoken: RunningBroker, where: list[str], words: list[str]
+) -> None:
+    """Where nothing matches that is said beside the output, with the events whose names come near."""
+    assert spoken.pid
+    done = shell("audit", *words, "--event", "credential/authorized", *where)
+    assert (0, "", True) == (done.status, done.out, "no record matches" in done.err)
+    assert "credential/authorised" in done.err
+
+
 @pytest.fixture
 def tailing(tmp_path: Path) -> Iterator[tuple[RunningBroker, Path, "subprocess.Popen[bytes]"]]:
     """Return a broker, a file that follows its log, and the command that writes it."""
@@ -143,3 +161,17 @@ def test_tail_follows_over_new_records_until_interrupted(
     numbers = [json.loads(line)["seq"] for line in out.read_bytes().splitlines()]
     assert list(range(numbers[0], numbers[0] + len(numbers))) == numbers
     assert (True, False) == (numbers[-1] <= last + 5, b"Traceback" in errors)
+
+
+def test_tail_goes_on_when_the_broker_is_restarted(
+    tailing: tuple[RunningBroker, Path, "subprocess.Popen[bytes]"], tmp_path: Path
+) -> None:
+    """What is recorded after a restart is followed too, and the gap is told beside the output."""
+    broker, out, child = tailing
+    broker.stop()
+    with running.start(tmp_path / "b") as again:
+        again.call("credential/issue", secret="github")
+        until(lambda: b'"event":"credential/authorised"' in out.read_bytes(), said="the record after the restart")
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=15)
+    assert b"the broker is back" in errors
