@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -44,6 +45,12 @@ from broker.systemd import Notifier, passed_sockets
 from broker.translate import translated
 
 _log: Final = logging.getLogger("mcp_broker")
+
+RESERVED: Final = 512
+"""Descriptors for everything but the workloads' connections and processes: files, admins, backends."""
+
+EACH: Final = 4
+"""Descriptors for one workload: its connection, two holds on its process, and one to spare."""
 
 SETTLE: Final = 5.0
 """Seconds that the end waits for revocations under way."""
@@ -126,7 +133,11 @@ class Daemon:
                 loop.add_signal_handler(number, self._stop, False)  # noqa: FBT003 -- takes positions only
             loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
             scheduler = asyncio.create_task(
-                Scheduler(running, entrances, each_tick=(self._look_at_config, self._sweep, self._report)).run()
+                Scheduler(
+                    running,
+                    each_tick=(self._look_at_config, self._sweep, self._report),
+                    sweeps=[entrance.sweep for entrance in entrances],
+                ).run()
             )
             self._notifier.tell("READY=1", f"STATUS={self._headline(running)}")
             _log.info("ready: %s", self._places.broker_socket)
@@ -200,7 +211,7 @@ class Daemon:
         owners = frozenset({os.getuid(), 0}) if self._places.mode == "user" else None
         patience = self._stalled_after
         entrances = [
-            Entrance("broker", running, WORKLOAD, stalled_after=patience),
+            Entrance("broker", running, WORKLOAD, most=most_connections(), stalled_after=patience),
             Entrance("admin", running, ADMIN, owners=owners, stalled_after=patience),
         ]
         servers = [
@@ -292,3 +303,9 @@ class Daemon:
         await running.endings.revoker.settle(SETTLE, everything=True)
         if left := len(running.endings.revoker):
             _log.warning("%d leases could not be given back yet; they will be at the next start", left)
+
+
+def most_connections() -> int:
+    """Return how many connections of workloads the descriptors of this process are enough for."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(16, (most - RESERVED) // EACH)

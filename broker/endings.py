@@ -14,11 +14,10 @@ from dataclasses import replace
 from typing import Any, Final, Literal
 
 from backends.base import Backend
-from broker.api.messages import LeaseChanged
 from broker.attest import Anchor, find
 from broker.audit import AuditLog
 from broker.core.leases import Expire, LeaseTable, Renew
-from broker.core.model import Intent, Lease, Process
+from broker.core.model import Intent, Lease, LeaseChanged, Process
 from broker.lifelines import Lifelines
 from broker.records import what
 from broker.revoker import Revoker

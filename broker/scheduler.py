@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from broker.api.door import Entrance
 from broker.core.model import Lease
 from broker.core.policy import Ask, Refused, decide
 from broker.errors import BrokerError
@@ -37,13 +36,13 @@ class Scheduler:
     def __init__(
         self,
         running: Running,
-        entrances: Sequence[Entrance],
         *,
         each_tick: Sequence[Callable[[float], None]] = (),
+        sweeps: Sequence[Callable[[float], None]] = (),
     ) -> None:
-        """Take the parts; ``each_tick`` is called with the wall time each second."""
+        """Take the parts; each second ``each_tick`` is called with the wall time, ``sweeps`` with the monotonic."""
         self._running = running
-        self._entrances = entrances
+        self._sweeps = sweeps
         self._each_tick = each_tick
         self._offset = running.clock() - time.monotonic()
         self._renewals: dict[str, asyncio.Semaphore] = {}
@@ -67,8 +66,8 @@ class Scheduler:
         wanted: list[Lease] = []
         for part in (running.refusals.tick, *self._each_tick):
             self._safely(part, now)
-        for entrance in self._entrances:
-            self._safely(entrance.sweep, time.monotonic())
+        for part in self._sweeps:
+            self._safely(part, time.monotonic())
         try:
             wanted = running.endings.due(now)
             self._in_trouble = {each for each in self._in_trouble if running.leases.get(each) is not None}

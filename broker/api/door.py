@@ -49,6 +49,7 @@ class Entrance:
         verbs: Mapping[str, Verb],
         *,
         owners: frozenset[int] | None = None,
+        most: int = 1 << 62,
         stalled_after: float = STALLED_AFTER,
     ) -> None:
         """
@@ -59,6 +60,8 @@ class Entrance:
             running: what answers.
             verbs: what may be asked here.
             owners: the only uids that are let in, or None for all that the socket's mode lets connect.
+            most: connections that there may be in all. One user can have many uids, and what all of them
+                have together must not take the descriptors that the admin's socket needs.
             stalled_after: seconds; see ``STALLED_AFTER``.
 
         """
@@ -68,6 +71,7 @@ class Entrance:
         self.stalled_after = stalled_after
         self.turned_away = 0
         self._owners = owners
+        self._most = most
         self._doors: set[Door] = set()
         self._uids: dict[int, int] = {}
         self._http: asyncio.Task[HttpDialect] | None = None
@@ -90,6 +94,9 @@ class Entrance:
         if most and self._uids.get(uid, 0) >= most:
             message = f"uid {uid} has {most} connections, which is the limit"
             raise RateLimitedError(message, hint="close some; [limits] connections = N in the config")
+        if len(self._doors) >= self._most:
+            message = f"the broker has {self._most} connections, which is all that it can"
+            raise RateLimitedError(message, hint="ask again later, or raise LimitNOFILE of the broker's unit")
         self._uids[uid] = self._uids.get(uid, 0) + 1
         self._doors.add(door)
         self.running.connections[self.name] = len(self._doors)

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from backends.base import Secret
+from broker.core.model import LeaseChanged as LeaseChanged  # noqa: PLC0414 -- a message like all others, made in the core
 
 # In all patterns: "$" alone would let a final newline through, and a name goes into logs.
 Name = Annotated[
@@ -150,14 +151,6 @@ class Watching(Result):
     """Notifications follow, for these leases and for later ones of the caller."""
 
     leases: list[str]
-
-
-class LeaseChanged(Result):
-    """One lease is no longer what it was."""
-
-    accessor: str
-    secret: str
-    reason: Literal["rotated", "revoked", "expiring"]
 
 
 class LeaseRow(Result):

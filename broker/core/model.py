@@ -8,6 +8,7 @@ UTC, durations are seconds.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import msgspec
 
@@ -194,3 +195,11 @@ class Intent:
     process: Process | None
     started_at: float
     gone_by: float
+
+
+class LeaseChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """One lease is no longer what it was."""
+
+    accessor: str
+    secret: str
+    reason: Literal["rotated", "revoked", "expiring"]
