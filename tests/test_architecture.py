@@ -35,7 +35,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "broker.config": frozenset(
             {"broker.config", "broker.core", "broker.errors", "broker.paths", "backends.base"},
         ),
-        "broker.api.messages": frozenset({"backends.base"}),
+        "broker.api.messages": frozenset({"backends.base", "broker.core"}),
         "broker.demo": frozenset({"broker.demo", "broker.client", "broker.errors", "broker.launch"}),
         "broker.exec": frozenset({"broker.launch"}),
         "broker.launch": frozenset({"broker.launch"}),
