@@ -299,7 +299,6 @@ class Daemon:
     async def _revoke_all(self, running: Running) -> None:
         for lease in running.leases:
             running.endings.end(lease, "lease/revoked", "the broker was stopped with --revoke")
-        running.endings.revoker.tick(time.monotonic())
         await running.endings.revoker.settle(SETTLE, everything=True)
         if left := len(running.endings.revoker):
             _log.warning("%d leases could not be given back yet; they will be at the next start", left)

@@ -199,7 +199,6 @@ class Endings:
     def _process_ended(self, process: Process) -> None:
         for lease in self._leases.ended(process):
             self._ended(lease, "lease/ended", "its process has ended")
-        self.revoker.tick(time.monotonic())
 
     def _ended(self, lease: Lease, event: str, reason: str, **facts: Any) -> None:  # noqa: ANN401 -- audit fields
         self._audit.note(event, **what(lease), reason=reason, **facts)

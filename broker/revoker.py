@@ -83,22 +83,24 @@ class Revoker:
         return len(self._pending)
 
     def add(self, lease: Lease) -> None:
-        """Take on a lease to give back; ``tick`` begins."""
+        """Take on a lease to give back, and begin if its backend has an attempt to spare."""
         if lease.accessor not in self._pending:
             pending = self._pending[lease.accessor] = _Pending(lease)
-            self._lines.setdefault(lease.backend, _Line()).waiting.append(pending)
+            line = self._lines.setdefault(lease.backend, _Line())
+            line.waiting.append(pending)
+            self._begin(line)
 
     def stuck(self, attempts: int = 6) -> list[Lease]:
         """Return those that have failed so often that a person should look."""
         return [each.lease for each in self._pending.values() if each.attempts >= attempts]
 
     def tick(self, now: float) -> None:
-        """Begin the attempts that are due, at each backend as many as may be under way; more begin as those end."""
+        """Begin the attempts that are due again, as many as each backend has to spare; others begin as those end."""
         self._now = now
         while self._later and self._later[0][0] <= now:
             _, _, pending = heappop(self._later)
-            self._lines[pending.lease.backend].waiting.append(pending)
-        for line in self._lines.values():
+            line = self._lines[pending.lease.backend]
+            line.waiting.append(pending)
             self._begin(line)
 
     async def settle(self, deadline: float, *, everything: bool = False) -> None:

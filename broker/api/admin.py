@@ -6,12 +6,11 @@ None of them releases a value.
 
 import asyncio
 import os
-import time
 from collections.abc import Iterable
 from typing import Final
 
 import broker
-from backends.base import BackendError
+from backends.base import BackendError, WritableBackend
 from broker.api import messages as m
 from broker.api.times import utc
 from broker.api.workload import Caller, row
@@ -24,6 +23,7 @@ from broker.errors import AttestationError, LeaseNotFoundError, RequestError, Un
 from broker.records import who
 from broker.refusals import LatestRefusal
 from broker.running import Running
+from broker.translate import translated
 
 _STATUS_REFUSALS: Final = 20
 _DEADLINE: Final = 10.0
@@ -171,7 +171,6 @@ async def _revoke(running: Running, caller: Caller, leases: Iterable[Lease]) -> 
         if not lease.barred:
             running.endings.bar(lease, f"by admin uid {caller.peer.workload.uid}")
             count += 1
-    running.endings.revoker.tick(time.monotonic())
     try:
         await running.store.settled()
     except UnavailableError as error:
@@ -198,9 +197,13 @@ async def explain(running: Running, caller: Caller, params: m.Explain) -> m.Expl
         hint, name = decision.hint, decision.rule
         wants = decision.wants or (frozenset() if rule is None else rule.selectors)
     other = None if last is None or last.code == "denied" else last
+    reason = decision.reason
+    if isinstance(decision, Allowed) and other is None:
+        lack, hint = await _lack(running, decision, ask)
+        reason += lack
     return m.Explained(
         allowed=isinstance(decision, Allowed) and other is None,
-        reason=decision.reason if other is None else f"{other.reason} ({other.code})",
+        reason=reason if other is None else f"{other.reason} ({other.code})",
         rule=name,
         hint=hint if other is None else other.hint,
         server=ask.server,
@@ -212,6 +215,26 @@ async def explain(running: Running, caller: Caller, params: m.Explain) -> m.Expl
         wants=sorted(wants),
         at=None if last is None else utc(last.at),
     )
+
+
+async def _lack(running: Running, decision: Allowed, ask: Ask) -> tuple[str, str | None]:
+    """Return what keeps an allowed request from being answered, as far as a look at the stores shows, and a hint."""
+    config = running.service.config
+    wanted = {ask.secret} if ask.secret is not None else config.servers[decision.rule.name].needs
+    for name in sorted(wanted):
+        secret = config.secret(name)
+        backend = running.backends.get(secret.backend)
+        if not isinstance(backend, WritableBackend):
+            continue
+        try:
+            async with asyncio.timeout(_DEADLINE):
+                kept = await backend.list()
+        except (BackendError, TimeoutError) as error:
+            found = translated(error)
+            return f", but {found.message}", found.hint
+        if secret.path not in kept:
+            return f", but the secret {name!r} is not stored", f"mcp-broker secret set {name}"
+    return "", None
 
 
 def _question(running: Running, caller: Caller, params: m.Explain) -> tuple[Workload, Ask, LatestRefusal | None]:
