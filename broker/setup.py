@@ -21,7 +21,7 @@ from backends.key_option import default_key_file, key_source
 from backends.master_key import create_key_file, credential_key, credentials_directory
 from backends.worker import Worker
 from broker import config
-from broker.errors import ConfigError, IntegrityError
+from broker.errors import BrokerError, ConfigError, IntegrityError
 from broker.paths import Places, user
 from broker.starter import starting_config
 
@@ -107,7 +107,8 @@ def initialise(places: Places, *, choose: Choose | None = None) -> Report:
         choose: asks which key source to take; None for the best one that works.
 
     Raises:
-        ConfigError: something is in the way, or the config that is there is wrong.
+        BrokerError: something is in the way.
+        ConfigError: the config that is there is wrong.
         IntegrityError: there is a sealed store, and the key file that it needs has gone.
 
     """
@@ -116,9 +117,10 @@ def initialise(places: Places, *, choose: Choose | None = None) -> Report:
     except MisconfiguredError as error:
         raise ConfigError(error.message, hint=error.hint) from None
     except OSError as error:
-        message = f"{error.filename or places.state}: {error.strerror}"
-        hint = "sudo mcp-broker init --system" if places.mode == "system" and os.geteuid() else None
-        raise ConfigError(message, hint=hint) from None
+        message = f"{error.filename or places.state}: {(error.strerror or 'cannot be used').lower()}"
+        system = places.mode == "system" and os.geteuid()
+        hint = "sudo mcp-broker init --system" if system else f"ls -ld {error.filename or places.state}"
+        raise BrokerError(message, hint=hint) from None
 
 
 def choices(places: Places) -> Sequence[Choice]:

@@ -11,7 +11,7 @@ import pytest
 
 from backends.master_key import create_key_file
 from broker.config import load
-from broker.errors import ConfigError, IntegrityError
+from broker.errors import BrokerError, ConfigError, IntegrityError
 from broker.paths import Mode, Places, within
 from broker.setup import CREDENTIAL, Choice, choices, initialise
 from broker.starter import starting_config
@@ -162,8 +162,9 @@ def test_who_chooses_is_obeyed(tmp_path: Path) -> None:
 def test_something_in_the_way_is_an_error_with_its_name(tmp_path: Path) -> None:
     """Where a file has the name of a directory that is needed, the error says which."""
     (tmp_path / "config").write_text("in the way")
-    with pytest.raises(ConfigError, match=f"{tmp_path}/config"):
+    with pytest.raises(BrokerError, match=f"{tmp_path}/config") as caught:
         initialise(within(tmp_path))
+    assert ("internal", f"ls -ld {tmp_path}/config") == (caught.value.code, caught.value.hint)
 
 
 SHOW = """

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from broker.api.messages import Result
+from broker.api.mistakes import in_words
 from broker.api.verbs import Verb
 from broker.api.workload import Caller
 from broker.core.policy import Ask
@@ -55,15 +56,7 @@ def decoded(verb: Verb, raw: bytes | msgspec.Raw) -> object:
         message = "the parameters are nested too deeply"
         raise RequestError(message) from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise RequestError(_readable(error), hint=f"parameters of {verb.name}: {_names(verb)}") from None
-
-
-def _readable(error: Exception) -> str:
-    """Return the text of a decoding error, which names types and fields and quotes no value."""
-    if isinstance(error, UnicodeDecodeError):
-        return "the parameters are not UTF-8"
-    text = str(error)
-    return text[:1].lower() + text[1:].rstrip(".")
+        raise RequestError(in_words(error), hint=f"parameters of {verb.name}: {_names(verb)}") from None
 
 
 def _names(verb: Verb) -> str:

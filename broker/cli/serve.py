@@ -4,6 +4,8 @@
 This module refuses to load the daemon's rooms for anything but ``serve``.
 """
 
+import os
+import sys
 from typing import Final
 
 import click
@@ -26,9 +28,26 @@ def serve(*, where: Where) -> int:
     ~/.local/state/mcp-broker/run; with --system the one of this host.
     """
     places = options.places(where)
+    if not sys.platform.startswith("linux"):
+        message = "the broker itself needs Linux, whose kernel tells who is at the other end of a socket"
+        raise UnavailableError(message, hint="run it on a Linux host")
     from broker.daemon import serve as run  # noqa: PLC0415 - the daemon's rooms are loaded for it alone
 
-    return run(places)
+    try:
+        return run(places)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        path = os.fsdecode(error.filename)
+        message = f"{path}: {(error.strerror or 'cannot be used').lower()}"
+        raise UnavailableError(message, hint=_way_in(where, path)) from None
+
+
+def _way_in(where: Where, path: str) -> str:
+    """Return how to get at what a broker needs."""
+    if where[0] == "--system" and os.geteuid():
+        return "systemctl start mcp-broker: this host's broker runs as a user of its own"
+    return f"ls -ld {path}"
 
 
 @click.command()

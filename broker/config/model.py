@@ -132,10 +132,16 @@ class ServerConfig:
     origins: Mapping[str, Location] = field(default_factory=_nothing, compare=False, repr=False)
 
     @property
+    def needs(self) -> frozenset[str]:
+        """Return every secret without which it does not start."""
+        return frozenset[str]().union(
+            *(template.secrets for template in (*self.env.values(), *self.files.values())),
+        )
+
+    @property
     def grants(self) -> frozenset[str]:
         """Return every secret that it may have: a reference is its own grant."""
-        referred = (template.secrets for template in (*self.env.values(), *self.files.values()))
-        return frozenset(self.allow).union(*referred)
+        return self.needs.union(self.allow)
 
     def origin(self, key: str) -> Location:
         """Return where one of its keys stands."""

@@ -132,6 +132,16 @@ def test_explain_says_what_would_be_decided(where: list[str], words: list[str], 
     assert (0, verdict) == (done.status, done.out[: len(verdict)])
 
 
+def test_explain_says_what_would_be_missing(tmp_path: Path) -> None:
+    """What the policy allows and no store has is said, with the command that stores it."""
+    with running.start(tmp_path / "b", config=CONFIG) as broker:
+        where = ["--dir", str(broker.places.run.parent)]
+        found = shell("explain", "app", "--json", *where).json
+        assert (True, "mcp-broker secret set github") == (found["allowed"], found["hint"])
+        assert found["reason"].endswith(", but the secret 'github' is not stored")
+        assert "mcp-broker secret set cloud" == shell("explain", "app", "cloud", "--json", *where).json["hint"]
+
+
 def test_explain_last_is_about_what_was_refused(where: list[str]) -> None:
     """The last refusal is explained without naming it."""
     shell("exec", "other", *where)

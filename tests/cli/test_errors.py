@@ -129,3 +129,10 @@ def test_a_terminal_cannot_be_commanded_by_what_is_printed(fake: WireBroker) -> 
     fake.verbs["server/list"] = lambda _: {"servers": [row]}
     out = shell("server", "list", *fake.where).out
     assert (False, True, True) == ("\x1b" in out, "\\x1b]0;title\\x07" in out, "[red]" in out)
+
+
+def test_a_broker_whose_directory_cannot_be_used_says_so(tmp_path: Path) -> None:
+    """What stands in the way of the state is named, with the command that looks at it, and is no surprise."""
+    (tmp_path / "state").touch()
+    done = shell("serve", "--dir", str(tmp_path))
+    assert (4, f"hint: ls -ld {tmp_path}/state") == (done.status, done.err.splitlines()[1])
