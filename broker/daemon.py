@@ -10,6 +10,7 @@ they are first needed.
 import asyncio
 import contextlib
 import fcntl
+import gc
 import logging
 import os
 import resource
@@ -78,6 +79,9 @@ def serve(places: Places, *, stalled_after: float = STALLED_AFTER) -> int:
     hygiene.clean_environment(os.environ)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="mcp-broker: %(message)s")
     places.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # What is there now stays; what a request makes is freed by counting references. Cycles are rare, and can wait.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     with _only_one(places.state):
         daemon = Daemon(places, passed, notifier, stalled_after=stalled_after)
         import uvloop  # noqa: PLC0415 -- the only place that needs to know which loop it is
