@@ -18,7 +18,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion10, web
 
 from broker.api.answer import answer, unexpected
 from broker.api.encode import encode, failure
@@ -128,13 +128,17 @@ class HttpDialect:
             response.force_close()
         finally:
             connection.finish()
-        if connection.ended:
+        if connection.ended or "Upgrade" in request.headers:
+            # What follows a request that offers another protocol may be in that one already.
             response.force_close()
         return response
 
     async def _read(self, request: web.BaseRequest, connection: "HttpConnection") -> tuple[Verb, bytes]:
         """Return what is asked and its parameters as JSON; raise ``RequestError`` where that cannot be said."""
         headers = request.headers
+        if request.version < HttpVersion10:
+            # HTTP/0.9 has no status to answer with.
+            raise ConnectionAbortedError
         if "Origin" in headers or "Sec-Fetch-Site" in headers:
             message = "browsers are not served"
             raise DeniedError(message, hint="curl --unix-socket, or any program that is not a browser")
@@ -143,7 +147,11 @@ class HttpDialect:
             message = "the host in the URL must be localhost, broker, mcp-broker, or an address of this host's loopback"
             raise DeniedError(message, hint=_SOME_HOST)
         found = self._find(request)
-        body = await _body(request, connection.most) if request.body_exists else b""
+        if not request.body_exists:
+            return found.verb, _parameters(request, found, b"")
+        connection.reading = request.content
+        body = await _body(request, connection.most)
+        connection.reading = None
         return found.verb, _parameters(request, found, body)
 
     def _find(self, request: web.BaseRequest) -> Found:
@@ -168,10 +176,11 @@ class HttpConnection(web.RequestHandler):
     Attributes:
         caller: who is at the other end.
         ended: whether the other end has said its last word and only listens.
+        reading: the body that is waited for, or None.
 
     """
 
-    __slots__ = ("_busy", "_events", "_since", "caller", "ended")
+    __slots__ = ("_busy", "_events", "_since", "caller", "ended", "reading")
 
     def __init__(self, server: web.Server, caller: Caller, *, loop: asyncio.AbstractEventLoop) -> None:
         """Wait for a transport."""
@@ -186,6 +195,7 @@ class HttpConnection(web.RequestHandler):
         )
         self.caller = caller
         self.ended = False
+        self.reading: StreamReader | None = None
         self._busy = False
         self._since: float | None = time.monotonic()
         self._events: asyncio.Queue[LeaseChanged | None] = asyncio.Queue()
@@ -206,13 +216,18 @@ class HttpConnection(web.RequestHandler):
 
     def finish(self) -> None:
         """Know that its answer is about to be written."""
-        self._busy, self._since = False, None
+        self._busy, self._since, self.reading = False, None, None
 
     def data_received(self, data: bytes) -> None:
         """Take what has arrived."""
         if data and self._since is None:
             self._since = time.monotonic()
         super().data_received(data)
+        if self.reading is not None and self._messages and not self.reading.is_eof():
+            # What comes behind a body that is not whole can only be aiohttp's note that it is not framed as it should
+            # be. To whoever waits for that body nothing is said by itself.
+            self.reading.set_exception(web.RequestPayloadError())
+            self.reading.feed_eof()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for a bool; aiohttp closes, always
         """Know that nothing more will come; return whether something may still be answered."""

@@ -5,6 +5,7 @@ Each thing is answered with a status and a stable code, or with a closed
 connection, and while it goes on somebody else gets a credential.
 """
 
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -257,9 +258,23 @@ def test_a_line_in_the_middle_of_http_ends_the_connection(wire: Wire) -> None:
 
 
 def test_an_upgrade_is_not_taken(wire: Wire) -> None:
-    """Whoever offers another protocol gets an answer in this one, to this request and to the next."""
+    """Whoever offers another protocol gets an answer in this one, and what it says next is not looked at."""
     wire.send(http("GET /v1/whoami", "Connection: Upgrade", "Upgrade: websocket") + GET)
-    assert [200, 200] == [said(wire).status, said(wire).status]
+    assert (200, b"") == (said(wire).status, wire.everything())
+
+
+def test_a_broken_body_is_refused_when_it_comes(wire: Wire) -> None:
+    """A body that turns out to be badly framed when its head has been read already is refused at once."""
+    wire.send(http(ISSUE, "Transfer-Encoding: chunked") + b"2\r\n{")
+    time.sleep(0.2)
+    wire.send(b"}XX")
+    assert (400, b"") == (said(wire).status, wire.everything())
+
+
+def test_http_0_9_is_not_answered(wire: Wire) -> None:
+    """A request from before there were versions gets the end of the connection: its protocol has no errors."""
+    wire.send(b"GET /v1/whoami\r\n\r\n")
+    assert wire.hung_up()
 
 
 def test_http_1_0_is_answered_once(wire: Wire) -> None:
