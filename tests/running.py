@@ -269,6 +269,7 @@ def start(
     secrets: Mapping[str, str | Mapping[str, str]] | None = None,
     uid: int | None = None,
     packages: Sequence[Path] = (),
+    installation: Path | None = None,
     kernel: Literal["old", "this"] = "this",
     environment: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
@@ -284,6 +285,7 @@ def start(
         secrets: what to put into the sealed store first: a value, or one for each field.
         uid: another user for it to run as, which needs root; the admin socket lets root in.
         packages: directories that hold more installed packages, for backends of third parties.
+        installation: the directory that holds ``broker`` and ``backends``; None for those that this test imports.
         kernel: ``old`` makes it one without ``SO_PEERPIDFD``, as before Linux 6.5.
         environment: variables that it gets beside those of this process.
         pass_fds: descriptors that it inherits.
@@ -292,7 +294,7 @@ def start(
     """
     places = within(directory, mode=mode)
     prepare(places, config, uid=uid)
-    path = ":".join(map(str, [*_homes(), *packages]))
+    path = ":".join(map(str, [*([installation] if installation else []), *_homes(), *packages]))
     options: dict[str, Any] = {"env": {**os.environ, **(environment or {})}, "pass_fds": pass_fds, "cwd": "/"}
     who = [] if uid is None else as_user(uid)
     arguments = [str(directory.absolute()), mode, path, kernel, str(stalled_after)]
