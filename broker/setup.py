@@ -144,8 +144,9 @@ def _initialise(places: Places, choose: Choose) -> Report:
         key = config.load(places).backends["local"].options.get("key", {})
         why, more = "the config says so", None
     else:
-        choice = choose(choices(places))
-        key, why, more = _option(choice), choice.why, choice.warning
+        offered = choices(places)
+        choice = choose(offered)
+        key, why, more = _option(choice), _reason(choice, offered), choice.warning
     source = key_source(key, _surroundings(places))
     steps.extend(_key_file(key, places, owner))
     steps.append(_config_file(main, starting_config(key, places.mode), places, owner))
@@ -155,6 +156,12 @@ def _initialise(places: Places, choose: Choose) -> Report:
 
 def _best(offered: Sequence[Choice]) -> Choice:
     return next(choice for choice in offered if choice.usable)
+
+
+def _reason(choice: Choice, offered: Sequence[Choice]) -> str:
+    """Return what speaks for a choice, and against those that would have been better."""
+    better = offered[: offered.index(choice)]
+    return "; ".join([choice.why, *(each.why for each in better if not each.usable)])
 
 
 def _option(choice: Choice) -> Mapping[str, Any]:

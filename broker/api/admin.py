@@ -16,6 +16,7 @@ from broker.api.times import utc
 from broker.api.workload import Caller, row
 from broker.attest import process_now
 from broker.audit_pages import listed, page
+from broker.config.problems import nearest
 from broker.core import chain
 from broker.core.model import Lease, Workload
 from broker.core.policy import Allowed, Ask, decide
@@ -159,7 +160,9 @@ async def server_revoke(running: Running, caller: Caller, params: m.ServerName) 
     """Revoke everything that a server holds now: the kill switch."""
     if params.server not in running.service.config.servers:
         message = f"no server is called {params.server!r}"
-        raise RequestError(message, hint="mcp-broker server list")
+        near = nearest(params.server, running.service.config.servers)
+        guess = "" if near is None else f"did you mean {near!r}? "
+        raise RequestError(message, hint=f"{guess}mcp-broker server list")
     running.service.kill(params.server)
     return m.Revoked(revoked=await _revoke(running, caller, running.leases.chosen(server=params.server)))
 

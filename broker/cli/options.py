@@ -4,6 +4,7 @@ What several commands have in common: which broker they mean, and ``--json``.
 This module refuses to guess between two brokers that were both named.
 """
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -13,7 +14,14 @@ import click
 
 from broker import paths
 from broker.client import ADMIN, ANYWHERE, WORKLOAD, Client, Where
+from broker.errors import BrokerError
 from broker.paths import Places
+
+_ASKS: Final = re.compile(
+    r"(?:did you mean '[^']*'\? )?mcp-broker (?:status|reload|stop|explain|(?:secret|server|lease|key) [a-z]+|get|init)"
+    r"(?: (?!-)[\w.-]+){0,2}"
+)
+"""A hint that is one command of ours and nothing else, and names no broker yet."""
 
 Body = TypeVar("Body", bound=Callable[..., Any])
 
@@ -38,7 +46,12 @@ def which_broker(body: Body) -> Body:
         if len(named) > 1:
             message = f"{named[0][0]} and {named[1][0]} name two brokers"
             raise click.UsageError(message)
-        return body(where=named[0] if named else ANYWHERE, **rest)
+        where = named[0] if named else ANYWHERE
+        try:
+            return body(where=where, **rest)
+        except BrokerError as error:
+            error.hint = None if error.hint is None else at_the_same(where, error.hint)
+            raise
 
     return command  # type: ignore[return-value]  # click looks at the options, which hang on the new function
 
@@ -65,6 +78,11 @@ def places(where: Where) -> Places:
             raise click.UsageError(message)
         case _:
             return paths.user()
+
+
+def at_the_same(where: Where, hint: str) -> str:
+    """Return a hint of the broker's, which does not know how it was reached, as a command for that broker."""
+    return f"{hint}{again(where)}" if _ASKS.fullmatch(hint) else hint
 
 
 def again(where: Where) -> str:

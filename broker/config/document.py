@@ -96,4 +96,5 @@ def _explained(message: str, text: str) -> tuple[int, str]:
 
 
 def _refusal(file: Path, line: int, text: str) -> InvalidConfigError:
-    return InvalidConfigError([Problem(where=Location(file=file, line=line), key="", text=text)])
+    hint = f"sed -n {line}p {file}" if line else None
+    return InvalidConfigError([Problem(where=Location(file=file, line=line), key="", text=text, hint=hint)])

@@ -105,7 +105,7 @@ def _parts(directory: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise _refusal(directory, f"cannot be listed: {_reason(error)}") from None
+        raise _refusal(directory, f"cannot be listed: {_reason(error)}", hint=f"ls -ld {directory}") from None
     # Editors leave .#name.toml and the like beside what they edit.
     return [path for path in found if path.name.endswith(".toml") and not path.name.startswith(".")]
 
@@ -125,7 +125,7 @@ def _read(path: Path, *, uid: int, trusted: bool) -> bytes:
         # O_NONBLOCK: a named pipe in this place must not hang the broker.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
-        raise _refusal(path, f"cannot be read: {_reason(error)}") from None
+        raise _refusal(path, f"cannot be read: {_reason(error)}", hint=f"ls -l {path}") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -137,7 +137,7 @@ def _read(path: Path, *, uid: int, trusted: bool) -> bytes:
             raise _refusal(path, breach.text, hint=breach.hint)
         return _contents(descriptor)
     except OSError as error:
-        raise _refusal(path, f"cannot be read: {_reason(error)}") from None
+        raise _refusal(path, f"cannot be read: {_reason(error)}", hint=f"ls -l {path}") from None
     finally:
         os.close(descriptor)
 

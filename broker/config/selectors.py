@@ -10,7 +10,7 @@ import pwd
 import re
 from typing import Final
 
-from broker.config.problems import WrongTextError
+from broker.config.problems import WrongTextError, meant
 
 KINDS: Final = ("uid", "gid", "unit", "user", "group")
 
@@ -53,7 +53,7 @@ def canonical(text: str) -> str:
             message = f"{kind} is no selector: a process can forge it"
             raise SelectorError(message)
         case _:
-            message = "not a selector"
+            message = f"not a selector{meant(kind, KINDS)}"
             raise SelectorError(message)
 
 

@@ -86,7 +86,8 @@ def _check(name: str, value: str) -> None:
         raise CannotStartError(message, code="config", hint="mcp-broker check")
     if "\0" in value:
         message = f"the value of {name} has a zero byte in it, which no environment can hold"
-        raise CannotStartError(message, code="config", hint="mcp-broker check")
+        hint = f"store it without (mcp-broker secret set), or write files.{name} in place of env.{name}"
+        raise CannotStartError(message, code="config", hint=hint)
     if len(name.encode()) + len(value.encode()) + 2 > LONGEST_STRING:
         message = f"the value of {name} is longer than an environment can hold"
         raise CannotStartError(message, code="config", hint=f"in the config write files.{name} instead of env.{name}")

@@ -66,7 +66,8 @@ def test_an_unknown_code_is_internal(fake: WireBroker) -> None:
 def test_the_broker_says_who_it_is_when_it_is_connected_to(fake: WireBroker) -> None:
     """The answer to whoami is there from the beginning."""
     with client(fake, socket=ADMIN) as connected:
-        assert ({"version": "0.1.0"}, str(fake.directory / "run/admin.sock")) == (connected.broker, connected.path)
+        said = {"version": "0.1.0", "mode": "user"}
+        assert (said, str(fake.directory / "run/admin.sock")) == (connected.broker, connected.path)
 
 
 def test_an_answer_has_a_deadline(fake: WireBroker) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from broker.cli.main import COMMANDS
 from broker.errors import MEANINGS
+from tests import running
 from tests.cli.shell import shell
 from tests.fakes.wire_broker import Refuse, WireBroker
 
@@ -136,3 +137,30 @@ def test_a_broker_whose_directory_cannot_be_used_says_so(tmp_path: Path) -> None
     (tmp_path / "state").touch()
     done = shell("serve", "--dir", str(tmp_path))
     assert (4, f"hint: ls -ld {tmp_path}/state") == (done.status, done.err.splitlines()[1])
+
+
+@pytest.mark.parametrize(
+    ("hint", "shown"),
+    [
+        ("mcp-broker secret set github", "mcp-broker secret set github --dir DIR"),
+        ("did you mean 'app'? mcp-broker server list", "did you mean 'app'? mcp-broker server list --dir DIR"),
+        ("mcp-broker stop, and start it again", "mcp-broker stop, and start it again"),
+        ("mcp-broker audit verify --path DIR", "mcp-broker audit verify --path DIR"),
+    ],
+)
+def test_a_hint_is_for_the_broker_that_gave_it(fake: WireBroker, hint: str, shown: str) -> None:
+    """A command in a hint of the broker's gets the options by which it was reached; anything else stays as it is."""
+
+    def refuse(_: dict[str, Any]) -> None:
+        raise Refuse(code="denied", message="it is so", hint=hint)
+
+    fake.verbs["status"] = refuse
+    expected = shown.replace("--dir DIR", f"--dir {fake.directory}")
+    assert f"mcp-broker: it is so\nhint: {expected}\n" == shell("status", *fake.where).err
+
+
+def test_the_kill_switch_guesses_what_was_meant(tmp_path: Path) -> None:
+    """A server whose name was mistyped is not there, and the nearest name is given."""
+    with running.start(tmp_path / "b", config='[servers.github]\ncommand = ["true"]\n') as broker:
+        done = shell("server", "revoke", "gihub", "--dir", str(broker.places.run.parent))
+        assert (2, True) == (done.status, "hint: did you mean 'github'? mcp-broker server list --dir" in done.err)

@@ -51,7 +51,7 @@ def test_finds_a_link_that_leads_nowhere(places: Places) -> None:
     main = places.config / "broker.toml"
     main.symlink_to("nowhere")
     assert (main,) == files.find(places)
-    assert ("cannot be read: no such file or directory", None) == refusal(main)
+    assert ("cannot be read: no such file or directory", f"ls -l {main}") == refusal(main)
 
 
 def test_refuses_a_file_in_place_of_the_directory(places: Places) -> None:
@@ -104,7 +104,8 @@ def test_refuses_what_is_no_file(tmp_path: Path, make: Callable[[Path], None], t
     """What is no plain file is refused at once, and a pipe without waiting for a writer."""
     path = tmp_path / "x"
     make(path)
-    assert (text, None) == refusal(path, trusted=False)
+    hint = f"ls -l {path}" if text.startswith("cannot be read") else None
+    assert (text, hint) == refusal(path, trusted=False)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,9 @@ def test_reads_the_largest_file(tmp_path: Path) -> None:
 
 def test_says_why_reading_failed() -> None:
     """A file that opens and then cannot be read is named with the system's reason."""
-    assert ("cannot be read: input/output error", None) == refusal(Path("/proc/self/mem"), trusted=False)
+    assert ("cannot be read: input/output error", "ls -l /proc/self/mem") == refusal(
+        Path("/proc/self/mem"), trusted=False
+    )
 
 
 @pytest.mark.parametrize("trusted", [True, False])

@@ -40,7 +40,8 @@ def test_returns_the_attested_form(text: str, expected: str) -> None:
     [
         ("", "not a selector", FORMS),
         ("root", "not a selector", FORMS),
-        ("UID:0", "not a selector", FORMS),
+        ("UID:0", 'not a selector, the nearest known one is "uid"', FORMS),
+        ("usr:root", 'not a selector, the nearest known one is "user"', FORMS),
         ("exe:/usr/bin/node", "exe is no selector: a process can forge it", FORMS),
         ("argv:node", "argv is no selector: a process can forge it", FORMS),
         ("uid:", NUMBER, FORMS),
