@@ -83,7 +83,11 @@ def _running(where: Where) -> Client:
 @options.as_json
 @options.which_broker
 def reload(*, where: Where, as_json: bool) -> None:
-    """Read the config again: all of it is put in force, or nothing and you see why."""
+    """
+    Read the config again: all of it is put in force, or nothing and you see why.
+
+    A changed [backends] table needs a restart of the broker, which ends no session.
+    """
     with options.admin(where) as client:
         found = client.call("reload")
     if as_json:
