@@ -9,12 +9,12 @@ not be, and to write on after an error: it begins a new segment.
 """
 
 import asyncio
-import hmac
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -186,7 +186,7 @@ class AuditLog:
         key = self._journal.key
         if key is None:
             raise self._refusal()
-        return hmac.digest(key, secret.expose().encode(), "sha256")[:_FINGERPRINT_BYTES].hex()
+        return blake2b(secret.expose().encode(), key=key, digest_size=_FINGERPRINT_BYTES).hexdigest()
 
     async def close(self) -> int:
         """

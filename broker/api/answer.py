@@ -29,17 +29,17 @@ async def answer(caller: Caller, verb: Verb, raw: bytes | msgspec.Raw) -> Result
     its kind and place alone, because its text may hold anything.
     """
     running, workload = caller.running, caller.peer.workload
-    asked = Ask()
+    params: object = None
     caller.begin()
     try:
         if not verb.admin and not running.rate.take(workload.uid, time.monotonic()):
             message = f"uid {workload.uid} asks more than {running.rate.rate} times a second"
             raise RateLimitedError(message, hint="wait a second; [limits] requests_per_second = N in the config")
         params = decoded(verb, raw)
-        asked = Ask(server=getattr(params, "server", None), secret=getattr(params, "secret", None))
         return await verb.call(running, caller, params)
     except BrokerError as error:
         if error.code in _RECORDED and not verb.admin:
+            asked = Ask(server=getattr(params, "server", None), secret=getattr(params, "secret", None))
             running.refusals.noted(workload, asked, code=error.code, reason=error.message, hint=error.hint)
         raise
     except Exception as error:  # noqa: BLE001 -- a bug here must not end the connection, nor tell what it held

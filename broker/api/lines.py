@@ -188,7 +188,6 @@ class Lines:
         task = started(self._answer(verb, request.id, request.params), self._loop)
         if not task.done():
             self._tasks.add(task)
-            task.add_done_callback(self._done)
 
     def _refuse_line(self, request: Id | None, error: BrokerError, *, code: int | None = None) -> None:
         """Refuse what is no request; it counts like one, and who sends nothing else is hung up on."""
@@ -204,9 +203,14 @@ class Lines:
             result = await answer(self._caller, verb, params)
         except BrokerError as error:
             self._refuse(request, error)
-            return
-        if not self._transport.is_closing():
-            self._transport.write(encode(Answer(request, result)) + b"\n")
+        else:
+            if not self._transport.is_closing():
+                self._transport.write(encode(Answer(request, result)) + b"\n")
+        finally:
+            # Not a callback of the task: that would cost each request another turn of the loop.
+            self._tasks.discard(asyncio.current_task())
+            if self._paused or self._ended:
+                self._loop.call_soon(self._done)
 
     def _refuse(self, request: Id | None, error: BrokerError, *, code: int | None = None) -> None:
         said = fault(error)
@@ -219,8 +223,7 @@ class Lines:
         if not self._transport.is_closing():
             self._transport.write(encode(Notification("lease/changed", change)) + b"\n")
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+    def _done(self) -> None:
         self._throttle()
         self._close_when_done()
 
