@@ -203,7 +203,8 @@ class SealedBackend:
         view = self._store.view
         if view is not None:
             source = self._store.source
-            detail = f"{len(view.shelves)} secrets, sealed with the {source.label}"
+            count = len(view.shelves)
+            detail = f"{count} secret{'' if count == 1 else 's'}, sealed with the {source.label}"
             return Health(state="ok", detail=f"{detail}; {source.caution}" if source.caution else detail)
         fault = self._fault or UnavailableError(f"{self._path} is not open yet")
         return Health(state=_state(fault), detail=fault.message, hint=fault.hint)

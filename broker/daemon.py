@@ -243,11 +243,17 @@ class Daemon:
         return made
 
     async def _open(self, backend: Backend) -> None:
-        """Open a backend; one that is damaged is told and answers with its error, and the others go on."""
+        """Open a backend; one that cannot be used is told and answers with its error, and the others go on."""
         try:
             await backend.open()
-        except BackendError as error:
+            async with asyncio.timeout(SETTLE):
+                health = await backend.health()
+        except (BackendError, TimeoutError) as error:
             _log.warning("backend %s: %s", backend.name, translated(error).message)
+            return
+        if health.state != "ok":
+            mend = f"; hint: {health.hint}" if health.hint else ""
+            _log.warning("backend %s: %s%s", backend.name, health.detail or health.state, mend)
 
     async def _reload(self) -> list[str]:
         assert self._running is not None

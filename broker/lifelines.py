@@ -8,7 +8,7 @@ until one of them ends.
 
 import asyncio
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from broker.attest import Anchor
 from broker.core.model import Process
@@ -24,14 +24,6 @@ class Lifelines:
         self._anchors: dict[Process, Anchor] = {}
         self._by_fd: dict[int, Process] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-
-    def __iter__(self) -> Iterator[Process]:
-        """Go over the processes that are watched."""
-        return iter(tuple(self._anchors))
-
-    def __contains__(self, process: Process) -> bool:
-        """Return whether this process is watched."""
-        return process in self._anchors
 
     def open(self) -> None:
         """Begin to watch, in the running loop."""
@@ -68,11 +60,6 @@ class Lifelines:
         del self._by_fd[anchor.pidfd]
         self._epoll.unregister(anchor.pidfd)
         anchor.close()
-
-    def alive(self, process: Process) -> bool:
-        """Return whether a watched process has not ended."""
-        anchor = self._anchors.get(process)
-        return anchor is not None and anchor.alive()
 
     def _wake(self) -> None:
         for fd, _ in self._epoll.poll(0):

@@ -38,6 +38,7 @@ def rotate(*, where: Where, reencrypt: bool, as_json: bool) -> None:
         return
     show.line(f"the store {found['backend']} is sealed with generation {found['generation']} of {found['source']}")
     if found["reencrypted"]:
-        show.line(f"{found['reencrypted']} values were sealed anew")
+        count = found["reencrypted"]
+        show.line("1 value was sealed anew" if count == 1 else f"{count} values were sealed anew")
     if found.get("remains"):
         show.line(found["remains"])

@@ -84,11 +84,6 @@ class Template:
         return frozenset(part.secret for part in self.parts if isinstance(part, Reference))
 
     @property
-    def literals(self) -> tuple[str, ...]:
-        """Return the text between the references."""
-        return tuple(part for part in self.parts if isinstance(part, str))
-
-    @property
     def source(self) -> str:
         """Return the template as the config writes it."""
         return "".join(_braced(part) if isinstance(part, str) else str(part) for part in self.parts)

@@ -1,6 +1,7 @@
 """What a command says when it cannot do what it was asked, and the status it ends with."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from broker.cli.main import COMMANDS
 from broker.errors import MEANINGS
 from tests import running
-from tests.cli.shell import shell
+from tests.cli.shell import COMMAND, environment, shell
 from tests.fakes.wire_broker import Refuse, WireBroker
 
 
@@ -164,3 +165,19 @@ def test_the_kill_switch_guesses_what_was_meant(tmp_path: Path) -> None:
     with running.start(tmp_path / "b", config='[servers.github]\ncommand = ["true"]\n') as broker:
         done = shell("server", "revoke", "gihub", "--dir", str(broker.places.run.parent))
         assert (2, True) == (done.status, "hint: did you mean 'github'? mcp-broker server list --dir" in done.err)
+
+
+def test_a_broker_that_is_started_before_init_says_so(tmp_path: Path) -> None:
+    """Without a master key it starts, warns, and works once there is one: nothing has to be restarted."""
+    where = ["--dir", str(tmp_path)]
+    with subprocess.Popen([*COMMAND, "serve", *where], stderr=subprocess.PIPE, env=environment()) as child:
+        assert child.stderr is not None
+        said = child.stderr.readline() + child.stderr.readline()
+        begun = shell("init", "--yes", *where)
+        running.until(
+            lambda: shell("secret", "set", "a", *where, send="made up").status == 0, said="a store that opens"
+        )
+        again = shell("reload", *where)
+        child.terminate()
+    assert b"master.key is missing; hint: mcp-broker init" in said
+    assert (True, "nothing has changed\n") == (f"next: mcp-broker reload --dir {tmp_path}" in begun.out, again.out)

@@ -181,7 +181,6 @@ def test_names_what_it_needs() -> None:
     template = parse("{a}{b.c|url}{b.c}{b.d}x")
     assert {("a", None), ("b", "c"), ("b", "d")} == template.references
     assert {"a", "b"} == template.secrets
-    assert ("x",) == template.literals
 
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,10}", fullmatch=True)
