@@ -18,7 +18,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
-from aiohttp import HttpVersion10, web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from broker.api.answer import answer, unexpected
 from broker.api.encode import encode, failure
@@ -50,6 +50,7 @@ _HALF_CLOSED: Final = 1.0
 _MOST_EVENTS: Final = 4096
 """Events that wait for one reader; who lets more pile up is hung up on, and asks anew."""
 
+_VERSIONS: Final = (HttpVersion11, HttpVersion10)
 _UNLIMITED: Final = 1 << 62
 _WITH_BODY: Final = frozenset({"POST", "PUT"})
 _HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store", "Server": "mcp-broker"}
@@ -128,7 +129,7 @@ class HttpDialect:
             response.force_close()
         finally:
             connection.finish()
-        if connection.ended or "Upgrade" in request.headers:
+        if connection.answered_all or "Upgrade" in request.headers:
             # What follows a request that offers another protocol may be in that one already.
             response.force_close()
         return response
@@ -136,8 +137,8 @@ class HttpDialect:
     async def _read(self, request: web.BaseRequest, connection: "HttpConnection") -> tuple[Verb, bytes]:
         """Return what is asked and its parameters as JSON; raise ``RequestError`` where that cannot be said."""
         headers = request.headers
-        if request.version < HttpVersion10:
-            # HTTP/0.9 has no status to answer with.
+        if request.version not in _VERSIONS:
+            # HTTP/0.9 has no status to answer with, and HTTP/2 has another form for it.
             raise ConnectionAbortedError
         if "Origin" in headers or "Sec-Fetch-Site" in headers:
             message = "browsers are not served"
@@ -210,6 +211,11 @@ class HttpConnection(web.RequestHandler):
         """Return when the request began that is not whole yet (monotonic seconds), or None where it is our turn."""
         return None if self._busy else self._since
 
+    @property
+    def answered_all(self) -> bool:
+        """Return whether, with the answer to this request, all is answered that will ever be asked."""
+        return self.ended and not self._messages
+
     def begin(self) -> None:
         """Know that a request has been read as a whole and is being answered."""
         self._busy, self._since = True, None
@@ -233,12 +239,11 @@ class HttpConnection(web.RequestHandler):
         """Know that nothing more will come; return whether something may still be answered."""
         self.ended = True
         self._events.put_nowait(None)
-        if not self._busy:
-            self._loop.call_later(_HALF_CLOSED, self._close_unless_busy)
+        self._loop.call_later(_HALF_CLOSED, self._close_unless_busy)
         return self._busy or self._since is not None
 
     def _close_unless_busy(self) -> None:
-        if not self._busy:
+        if not self._busy and not self._messages:
             self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:

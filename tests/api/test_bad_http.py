@@ -235,10 +235,10 @@ def test_requests_in_a_row_are_answered_in_a_row(wire: Wire) -> None:
 
 
 def test_who_has_said_all_still_gets_the_answer(wire: Wire) -> None:
-    """After a half-close the answer arrives, and then the connection ends."""
-    wire.send(http(ISSUE, body=b"{}"))
+    """After a half-close every answer arrives, and then the connection ends."""
+    wire.send(http(ISSUE, body=b"{}") * 5)
     wire.end()
-    assert (200, b"") == (said(wire).status, wire.everything())
+    assert ([200] * 5, b"") == ([said(wire).status for _ in range(5)], wire.everything())
 
 
 @pytest.mark.parametrize("part", [GET[:10], http(ISSUE, "Content-Length: 10") + b"{"], ids=["head", "body"])
@@ -271,9 +271,10 @@ def test_a_broken_body_is_refused_when_it_comes(wire: Wire) -> None:
     assert (400, b"") == (said(wire).status, wire.everything())
 
 
-def test_http_0_9_is_not_answered(wire: Wire) -> None:
-    """A request from before there were versions gets the end of the connection: its protocol has no errors."""
-    wire.send(b"GET /v1/whoami\r\n\r\n")
+@pytest.mark.parametrize("version", [b"", b" HTTP/2.0"])
+def test_no_other_version_is_answered(wire: Wire, version: bytes) -> None:
+    """A request in another version gets the end of the connection: an answer has another form there, or none."""
+    wire.send(b"GET /v1/whoami%b\r\n\r\n" % version)
     assert wire.hung_up()
 
 
