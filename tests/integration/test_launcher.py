@@ -175,3 +175,11 @@ def test_without_a_python_beside_it_it_says_what_to_do(clean: Mapping[str, str],
     copy = shutil.copy(ROOT / "bin/mcp-broker", tmp_path / "mcp-broker")
     status, out, err = run(copy, "--version", cwd=tmp_path, environment=clean)
     assert (1, "", "hint: ") == (status, out, err.splitlines()[-1][:6])
+
+
+def test_a_python_that_cannot_be_reached_is_told_from_none(clean: Mapping[str, str], tmp_path: Path) -> None:
+    """Where the python beside it is a link that leads nowhere for this user, it says that, and what shows why."""
+    shutil.copy(ROOT / "bin" / "mcp-broker", tmp_path / "mcp-broker")
+    (tmp_path / "python").symlink_to(tmp_path / "closed" / "python")
+    status, out, errors = run(tmp_path / "mcp-broker", "--version", cwd=tmp_path, environment=clean)
+    assert (1, "", True) == (status, out, f"hint: namei -l {tmp_path}/python" in errors)
