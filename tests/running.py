@@ -202,6 +202,8 @@ class RunningBroker:
         try:
             with Connection(self.places.admin_socket) as connection:
                 return bool(connection.call("whoami"))
+        except AnswerError:
+            return True  # a no is an answer, too
         except (OSError, HungUpError):
             return False
 
@@ -271,6 +273,7 @@ def start(
     packages: Sequence[Path] = (),
     installation: Path | None = None,
     kernel: Literal["old", "this"] = "this",
+    inside: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
     stalled_after: float = STALLED_AFTER,
@@ -287,6 +290,7 @@ def start(
         packages: directories that hold more installed packages, for backends of third parties.
         installation: the directory that holds ``broker`` and ``backends``; None for those that this test imports.
         kernel: ``old`` makes it one without ``SO_PEERPIDFD``, as before Linux 6.5.
+        inside: words before the command, such as those of ``unshare``.
         environment: variables that it gets beside those of this process.
         pass_fds: descriptors that it inherits.
         stalled_after: seconds that a connection may stop in the middle of something.
@@ -296,7 +300,7 @@ def start(
     prepare(places, config, uid=uid)
     path = ":".join(map(str, [*([installation] if installation else []), *_homes(), *packages]))
     options: dict[str, Any] = {"env": {**os.environ, **(environment or {})}, "pass_fds": pass_fds, "cwd": "/"}
-    who = [] if uid is None else as_user(uid)
+    who = [*inside, *([] if uid is None else as_user(uid))]
     arguments = [str(directory.absolute()), mode, path, kernel, str(stalled_after)]
     command = [*who, sys.executable, "-P", "-c", _SERVE, *arguments]
     running = RunningBroker(places, command, options=options)
