@@ -392,7 +392,7 @@ class AuditLog:
     def _tell_change(self) -> None:
         status = self.state()
         level = logging.INFO if status.state == OK else logging.WARNING
-        logging.getLogger(__name__).log(level, "audit log: %s %s", status.state, status.detail)
+        logging.getLogger(__name__).log(level, "audit log: %s", " ".join(filter(None, (status.state, status.detail))))
         if self._changed is not None:
             self._changed(status)
 

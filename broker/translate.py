@@ -31,7 +31,8 @@ def translated(  # noqa: PLR0911 -- one return for each error there is
         case TimeoutError():
             return OutcomeUnknownError(f"{name}the backend did not answer in time", hint="mcp-broker status")
         case base.SecretNotFoundError():
-            return UnavailableError(f"{name}{error.message}", hint=error.hint or _set(secret))
+            missing = error.message if secret is None else f"secret {secret.name!r} is not in {secret.backend!r} yet"
+            return UnavailableError(missing, hint=_set(secret) or error.hint)
         case base.RefusedError():
             return DeniedError(f"{name}{error.message}", hint=error.hint)
         case base.LockedError():
