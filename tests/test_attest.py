@@ -9,13 +9,13 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import asdict, replace
 
 from broker.attest import (
     Attestor,

@@ -97,6 +97,23 @@ class TestWhoHoldsWhat:
         found = made.find(process(7), "s")
         assert "b" == (found and found.accessor)
 
+    def test_a_lease_is_found_for_the_server_it_counts_for(self) -> None:
+        """Of leases for two servers each is found by its own, the newest of them first, and by another none."""
+        made = table(lease("a"), lease("b"), lease("c", server="other"))
+        found = [made.find(process(7), "s", server=server) for server in (None, "app", "other", "none")]
+        assert ["c", "b", "c", None] == [each and each.accessor for each in found]
+
+    def test_leases_are_chosen_by_server_and_by_secret(self) -> None:
+        """Leases are picked out by their server, by their secret, by both, or all of them are, oldest first."""
+        made = table(lease("b"), lease("a", server="other"), lease("c", server="other", secret="t"))
+        chosen = [
+            made.chosen(),
+            made.chosen(server="other"),
+            made.chosen(secret="s"),
+            made.chosen(server="app", secret="t"),
+        ]
+        assert [["b", "a", "c"], ["a", "c"], ["b", "a"], []] == [[each.accessor for each in some] for some in chosen]
+
     def test_leases_are_counted_by_user(self) -> None:
         """Each user's leases are counted, and a user whose last one went has none."""
         made = table(lease("a"), lease("b"), lease("c", uid=1001))
@@ -283,6 +300,13 @@ class TestDue:
             told(made, late + LATE),
         )
 
+    def test_a_clock_that_was_set_back_prolongs_nothing(self) -> None:
+        """When the clock was set, ends and renewals move with it, so that each length of time stays what it was."""
+        made = table(lease("a"), lease("b", None))
+        moved = made.shift(-1000.0)
+        due = [told(made, now) for now in (-941.0, -940.0)]
+        assert ([-910.0, -910.0], [[], [("Renew", "a")]]) == ([each.expires_at for each in moved], due)
+
     def test_what_has_left_is_due_no_more(self) -> None:
         """A lease that was removed before its time does not come up."""
         made = table(lease())
@@ -396,6 +420,14 @@ class Model(RuleBasedStateMachine):
             else:
                 self.came_up.setdefault(name, self.now)
         assert must <= {each.lease.accessor for each in told}
+
+    @rule(by=st.sampled_from([-1000.0, 5.0]))
+    def set_clock(self, by: float) -> None:
+        """Set the clock; nobody's time gets shorter or longer by that."""
+        self.now += by
+        self.naive = [replace(each, expires_at=each.expires_at + by) for each in self.naive]
+        self.came_up = {name: at + by for name, at in self.came_up.items()}
+        assert self.naive == list(self.table.shift(by))
 
     def _expected(self) -> tuple[set[str], set[str]]:
         """Return what has to come up now, and what may."""
