@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from broker import errors
-from broker.api import http
+from broker.api.http_reading import HttpRequestError
 from broker.errors import MEANINGS, BrokerError
 
 
@@ -78,7 +78,7 @@ def test_no_two_codes_have_one_number() -> None:
 
 def test_the_statuses_of_http_itself_are_bad_requests() -> None:
     """What only HTTP has a status for is an invalid request to everybody else."""
-    assert "invalid_request" == http.HttpRequestError(HTTPStatus.NOT_FOUND, "nothing there").code
+    assert "invalid_request" == HttpRequestError(HTTPStatus.NOT_FOUND, "nothing there").code
 
 
 def test_the_documents_name_every_code(root: Path) -> None:

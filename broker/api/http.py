@@ -9,11 +9,9 @@ hand it to every web page, nor to one whose own name leads to that port by now.
 """
 
 import asyncio
-import ipaddress
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -22,11 +20,12 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 
 from broker.api.answer import answer, unexpected
 from broker.api.encode import encode, failure
+from broker.api.http_reading import SEE, HttpRequestError, not_texts, parameters, refuse_browsers
 from broker.api.messages import LeaseChanged
 from broker.api.routes import Found, Routes, WrongMethod
 from broker.api.verbs import Verb
 from broker.api.workload import Caller
-from broker.errors import MEANINGS, BrokerError, DeniedError, RequestError
+from broker.errors import MEANINGS, BrokerError, RequestError
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
@@ -52,30 +51,10 @@ _MOST_EVENTS: Final = 4096
 
 _VERSIONS: Final = (HttpVersion11, HttpVersion10)
 _UNLIMITED: Final = 1 << 62
-_WITH_BODY: Final = frozenset({"POST", "PUT"})
 _HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store", "Server": "mcp-broker"}
 _STREAM_HEADERS: Final = _HEADERS | {"Content-Type": "text/event-stream"}
 _JSON_TYPES: Final = frozenset({"application/json", "application/octet-stream", "application/x-www-form-urlencoded"})
 """What a body may call itself: what it is; nothing, which aiohttp reads as octets; what curl says of everything."""
-
-_HINT: Final = "docs/socket.md has every path and its parameters"
-
-_OUR_HOSTS: Final = frozenset({"", "broker", "mcp-broker", "localhost"})
-_SOME_HOST: Final = "curl --unix-socket SOCKET http://localhost/v1/whoami"
-
-_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-
-
-class HttpRequestError(RequestError):
-    """The request cannot be answered for a reason for which HTTP has a status of its own."""
-
-    def __init__(
-        self, status: HTTPStatus, message: str, *, hint: str | None = _HINT, headers: Mapping[str, str] | None = None
-    ) -> None:
-        """Keep the status, and headers that belong to it."""
-        super().__init__(message, hint=hint)
-        self.status = status
-        self.headers = headers or {}
 
 
 class HttpDialect:
@@ -83,7 +62,8 @@ class HttpDialect:
 
     def __init__(self, verbs: Mapping[str, Verb]) -> None:
         """Take the verbs that this socket knows; needs the running event loop."""
-        self._routes = Routes(_lenient(verb) for verb in verbs.values())
+        self._routes = Routes(verbs.values())
+        self._spelled = {verb.name: not_texts(verb.params) for verb in verbs.values()}
         self._loop = asyncio.get_running_loop()
         self._server = web.Server(self._respond, request_factory=self._request)
 
@@ -140,20 +120,16 @@ class HttpDialect:
         if request.version not in _VERSIONS:
             # HTTP/0.9 has no status to answer with, and HTTP/2 has another form for it.
             raise ConnectionAbortedError
-        if "Origin" in headers or "Sec-Fetch-Site" in headers:
-            message = "browsers are not served"
-            raise DeniedError(message, hint="curl --unix-socket, or any program that is not a browser")
-        if (host := headers.get("Host", "")) not in _OUR_HOSTS and not _is_ours(host):
-            # A web page that has its own name lead here sends that name, and an old browser sends no Origin with it.
-            message = "the host in the URL must be localhost, broker, mcp-broker, or an address of this host's loopback"
-            raise DeniedError(message, hint=_SOME_HOST)
+        refuse_browsers(headers)
         found = self._find(request)
-        if not request.body_exists:
-            return found.verb, _parameters(request, found, b"")
-        connection.reading = request.content
-        body = await _body(request, connection.most)
-        connection.reading = None
-        return found.verb, _parameters(request, found, body)
+        body = b""
+        if request.body_exists:
+            connection.reading = request.content
+            body = await _body(request, connection.most)
+            connection.reading = None
+        query = request.rel_url.query.items() if "?" in request.raw_path else ()
+        spelled = self._spelled[found.verb.name]
+        return found.verb, parameters(request.method, found.fields, query, body, spelled=spelled)
 
     def _find(self, request: web.BaseRequest) -> Found:
         # The target as it stands in the request line, unless it names a host too or has more than a path.
@@ -288,7 +264,7 @@ class HttpConnection(web.RequestHandler):
         if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
             # Half an answer is sent, or nobody is there to read one: aiohttp closes the connection for this.
             raise ConnectionError
-        error: BrokerError = RequestError("the request is not HTTP/1.1 as RFC 9112 has it", hint=_HINT)
+        error: BrokerError = RequestError("the request is not HTTP/1.1 as RFC 9112 has it", hint=SEE)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             error = unexpected(exc if isinstance(exc, Exception) else Exception(), "an HTTP request")
         response = _refused(error)
@@ -298,26 +274,6 @@ class HttpConnection(web.RequestHandler):
     def log_exception(self, *_: Any, **told: Any) -> None:  # noqa: ANN401 -- as aiohttp has it
         """Log what aiohttp did not expect by its kind alone: its text may quote what was sent."""
         _log.error("a connection failed: %s", type(told.get("exc_info")).__name__)
-
-
-def _lenient(verb: Verb) -> Verb:
-    """Return a verb whose parameters are read from a query, where every number is a text."""
-    if verb.http is None or verb.http[0] in _WITH_BODY:
-        return verb
-    return replace(verb, decode=msgspec.json.Decoder(verb.params, strict=False).decode)
-
-
-def _is_ours(host: str) -> bool:
-    """Return whether a ``Host``, with or without a port, can mean nothing but this host."""
-    name, colon, port = host.strip().rpartition(":")
-    if not colon or not (port.isdecimal() or not port):
-        name = host.strip()
-    if name.lower() in _OUR_HOSTS:
-        return True
-    try:
-        return ipaddress.ip_address(name[1:-1] if name[:1] + name[-1:] == "[]" else name).is_loopback
-    except ValueError:
-        return False
 
 
 async def _body(request: web.BaseRequest, most: int) -> bytes:
@@ -339,49 +295,6 @@ async def _body(request: web.BaseRequest, most: int) -> bytes:
     if content.is_eof() and content.total_bytes <= most:
         return content.read_nowait()
     return await request.read()
-
-
-def _parameters(request: web.BaseRequest, found: Found, body: bytes) -> bytes:
-    """Return the parameters of a request as one JSON object."""
-    query = request.rel_url.query if "?" in request.raw_path else None
-    if request.method in _WITH_BODY:
-        if query:
-            message = f"a {request.method} takes its parameters from its body, not from its query"
-            raise RequestError(message, hint=_HINT)
-        return _joined(found.fields, body)
-    if body:
-        message = f"a {request.method} takes its parameters from its query, not from a body"
-        raise RequestError(message, hint=_HINT)
-    given = dict(found.fields)
-    for name, value in () if query is None else query.items():
-        if name in given:
-            message = "a parameter is given twice"
-            raise RequestError(message, hint=_HINT)
-        given[name] = value
-    return encode(given)
-
-
-def _joined(fields: Mapping[str, str], body: bytes) -> bytes:
-    """Return a JSON body with the parameters of the path put in."""
-    if body in {b"", b"{}"}:
-        return encode(fields)
-    try:
-        members = _members(body)
-    except RecursionError:
-        message = "the body is nested too deeply"
-        raise RequestError(message) from None
-    except msgspec.ValidationError:
-        message = "the body must be a JSON object"
-        raise RequestError(message, hint=_HINT) from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        message = "the body is not JSON in UTF-8"
-        raise RequestError(message, hint=_HINT) from None
-    for name, value in fields.items():
-        if name in members:
-            message = f'"{name}" stands in the path, not in the body'
-            raise RequestError(message, hint=_HINT)
-        members[name] = msgspec.Raw(encode(value))
-    return encode(members)
 
 
 def _refused(error: BrokerError) -> web.Response:

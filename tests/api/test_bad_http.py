@@ -52,6 +52,7 @@ REFUSED: Final[dict[str, tuple[bytes, int]]] = {
     "a query for a POST": (http(ISSUE + "?ttl=1m"), 400),
     "a body for a GET": (http("GET /v1/whoami", body=b"{}"), 400),
     "an unknown parameter in a query": (http("GET /v1/whoami?sudo=1"), 400),
+    "a parameter twice in a query": (http("GET /v1/whoami?a=1&a=2"), 400),
     "a name with a slash in it": (http("POST /v1/secrets/a%2Fb/issue"), 400),
     "a name with a NUL": (http("POST /v1/secrets/a%00/issue"), 400),
     "a name with a final newline": (http("POST /v1/secrets/github%0A/issue"), 400),

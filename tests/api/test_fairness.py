@@ -94,23 +94,23 @@ def test_of_many_requests_some_are_worked_on_at_a_time(end: socket.socket) -> No
 
 
 def test_nothing_is_read_from_who_does_not_read(end: socket.socket) -> None:
-    """While the answers of a connection are not read, its lines wait; then they are answered."""
+    """While the answers of a connection are not read nothing more is taken, and what was taken waits."""
 
-    async def steps() -> list[int]:
+    async def steps() -> list[tuple[int, bool]]:
         pipe, door = connected(Entrance("broker", running(), WORKLOAD), end)
         door.data_received(BAD)
-        pipe.said.clear()
         door.pause_writing()
+        seen = [(pipe.said.count(b"\n"), pipe.paused)]
         door.data_received(BAD * MANY)
         await turns(MANY)
-        seen = [pipe.said.count(b"\n")]
+        seen.append((pipe.said.count(b"\n"), pipe.paused))
         door.resume_writing()
         await turns(MANY)
-        seen.append(pipe.said.count(b"\n"))
+        seen.append((pipe.said.count(b"\n"), pipe.paused))
         await hang_up(pipe)
         return seen
 
-    assert [0, MANY] == asyncio.run(steps())
+    assert [(1, True), (1, True), (1 + MANY, False)] == asyncio.run(steps())
 
 
 def test_what_was_said_before_a_half_close_is_all_answered(end: socket.socket) -> None:
@@ -129,13 +129,16 @@ def test_what_was_said_before_a_half_close_is_all_answered(end: socket.socket) -
 def test_of_those_turned_away_a_few_may_wait(end: socket.socket) -> None:
     """Over the limit some connections are kept until they can be told why, and the others end at once."""
 
-    async def steps() -> tuple[int, int]:
+    async def steps() -> tuple[int, int, bool]:
         parts = running()
         parts.service.policy = replace(parts.service.policy, limits=Limits(connections=1))
         entrance = Entrance("broker", parts, WORKLOAD)
         pipes = [connected(entrance, end)[0] for _ in range(1 + MOST_TURNED_AWAY + 10)]
         kept, ended = sum(not pipe.is_closing() for pipe in pipes), sum(pipe.is_closing() for pipe in pipes)
-        await hang_up(*pipes)
-        return kept, ended
+        await hang_up(*pipes[1:])
+        later, _ = connected(entrance, end)
+        kept_again = not later.is_closing()
+        await hang_up(later, pipes[0])
+        return kept, ended, kept_again
 
-    assert (1 + MOST_TURNED_AWAY, 10) == asyncio.run(steps())
+    assert (1 + MOST_TURNED_AWAY, 10, True) == asyncio.run(steps())

@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 
 from broker.api.examples import EXAMPLES
+from broker.api.http import HEARTBEAT
 from broker.api.openapi import document
 from broker.api.verbs import ADMIN, WORKLOAD
 from tests import running
@@ -202,7 +203,10 @@ def test_who_stops_watching_is_let_go(broker: running.RunningBroker) -> None:
         with contextlib.closing(Events(broker)) as events:
             events.next()
             events.wire.socket.shutdown(how)
-            running.until(lambda: broker.admin("status")["connections"] == 1, said="the end of the stream")
+            left = running.until(
+                lambda: broker.admin("status")["connections"] == 1, deadline=HEARTBEAT / 2, said="its end"
+            )
+            assert left
     broker.admin("secret/set", name="github", values={"value": "made up, too"})
     assert "failed" not in broker.log
 
