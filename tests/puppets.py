@@ -8,6 +8,7 @@ connections on where a test wants them stolen. This module refuses to print what
 broker answered: values come back as ``Secret``.
 """
 
+import ctypes
 import json
 import os
 import select
@@ -99,7 +100,7 @@ class Puppet:
         self._tell("give", name=name, descriptors=[descriptor])
 
     def run(self, source: str, **values: Any) -> Any:  # noqa: ANN401
-        """Have it run Python with ``os``, ``socket`` and ``connections``; return what it left in ``result``."""
+        """Have it run Python with ``os``, ``socket``, ``ctypes``, ``connections``; return its ``result``."""
         return self._tell("run", source=source, values=values)
 
     def execute(self, *words: str) -> None:
@@ -221,7 +222,9 @@ class _Strings:
         self.connections[name] = Connection(socket.socket(fileno=descriptor))
 
     def run(self, source: str, values: dict[str, Any]) -> Any:  # noqa: ANN401
-        names: dict[str, Any] = {"os": os, "socket": socket, "connections": self.connections, "result": None, **values}
+        # Whoever has become another user may not be able to import anything.
+        modules = {"os": os, "socket": socket, "ctypes": ctypes}
+        names: dict[str, Any] = {**modules, "connections": self.connections, "result": None, **values}
         exec(source, names)  # noqa: S102 -- the source stands in the test
         return names["result"]
 

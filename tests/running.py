@@ -134,7 +134,8 @@ class Connection:
     def call(self, method: str, /, **params: Any) -> dict[str, Any]:  # noqa: ANN401
         """Send a request and return its result; raise ``AnswerError`` where it is an error."""
         number = self.send(method, **params)
-        while (answer := self.receive()).get("id", number) != number or "method" in answer:
+        # A connection that is refused as a whole is so under no number.
+        while "method" in (answer := self.receive()) or answer["id"] not in {number, None}:
             pass
         if "error" in answer:
             raise AnswerError(answer["error"])
