@@ -45,8 +45,8 @@ The verbs of the broker, over a Unix socket: `broker.sock` for workloads, `admin
 
 Who asks is known from the kernel; there are no credentials to send, and a socket that is connected is a bearer token of
 the process that connected it. The host in the URL is `localhost`, `broker`, `mcp-broker` or an address of the loopback.
-Requests from browsers (`Origin`, `Sec-Fetch-Site`) and for another host are refused. A path that is not here is answered
-with 404. docs/socket.md has the rest, and the same verbs as JSON-RPC.
+Requests from browsers (`Origin`, `Sec-Fetch-Site`) and for other hosts are refused. A path that is not here gets a 404.
+docs/socket.md has the rest, and the same verbs as JSON-RPC.
 """
 
 
@@ -70,7 +70,7 @@ def document(verbs: Mapping[str, Verb] = ADMIN) -> Json:
             "description": _INTRODUCTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "http://broker", "description": "Over the Unix socket, which is given to the client apart."}],
+        "servers": [{"url": "http://broker", "description": "The socket is given to the client apart."}],
         "tags": [
             {"name": "workload", "description": "On `broker.sock` and `admin.sock`."},
             {"name": "admin", "description": "On `admin.sock`."},
