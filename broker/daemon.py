@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -132,6 +133,8 @@ class Daemon:
         self._stopping = asyncio.Event()
         async with self._parts() as running, self._listening(running) as entrances:
             self._running = running
+            if self._places.mode == "user":
+                running.service.refresh = partial(self._look, running)
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop, False)  # noqa: FBT003 -- takes positions only

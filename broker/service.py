@@ -13,7 +13,7 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from backends import base
@@ -23,7 +23,7 @@ from broker.audit import AuditLog
 from broker.config import Config, SecretConfig
 from broker.core.leases import LeaseTable, renewal_at
 from broker.core.model import Lease, Process
-from broker.core.policy import Allowed, Ask, Refused, decide
+from broker.core.policy import Allowed, Ask, Decision, Refused, decide
 from broker.endings import Endings
 from broker.errors import (
     BrokerError,
@@ -76,6 +76,8 @@ class Service:
         self._taking: dict[tuple[Process, str, str], asyncio.Future[None]] = {}
         self._promised: Counter[int] = Counter()
         """Leases that are being made, by uid: they count, so that many requests at once do not pass the limit."""
+        self.refresh: Callable[[], Awaitable[None]] = _as_it_is
+        """Has the config in force be the one on disk, before a no is said that an edit of a moment ago made wrong."""
         self._epoch = 0
         """Goes up with whatever takes something away: another config, a kill switch."""
         self._killed: dict[str, int] = {}
@@ -105,7 +107,11 @@ class Service:
             AuditError: the release cannot be recorded.
 
         """
-        allowed, epoch = self._decide(peer, wanted), self._epoch
+        decision = self._verdict(peer, wanted)
+        if isinstance(decision, Refused):
+            await self.refresh()
+            decision = self._verdict(peer, wanted)
+        allowed, epoch = self._accept(peer, wanted, decision), self._epoch
         taken = self._again(allowed, wanted) or await self._take_once(peer, allowed, wanted)
         try:
             await self.audit.append("credential/authorised", release_facts(self.audit, peer, taken, wanted))
@@ -236,7 +242,7 @@ class Service:
     def _require_in_force(self, peer: Peer, wanted: Wanted, lease: Lease, epoch: int) -> None:
         """Meanwhile an admin may have revoked it or changed the config, or the process may have ended."""
         if epoch != self._epoch:
-            self._decide(peer, wanted)
+            self._accept(peer, wanted, self._verdict(peer, wanted))
             if self._killed.get(lease.server, 0) > epoch:
                 self.endings.bar(lease, "its server was revoked while it was made")
         now = self.leases.get(lease.accessor)
@@ -250,6 +256,8 @@ class Service:
 
         Raises: see ``issue``; what was issued before something failed is revoked.
         """
+        if isinstance(decide(self.policy, peer.selectors, Ask(server=name)), Refused):
+            await self.refresh()
         decision = decide(self.policy, peer.selectors, Ask(server=name))
         if isinstance(decision, Refused):
             raise self.refusals.refuse(peer.workload, Ask(server=name), decision)
@@ -342,9 +350,13 @@ class Service:
         self.refusals.noted(peer.workload, ask, code="denied", reason=message, hint=hint)
         return DeniedError(message, hint=hint)
 
-    def _decide(self, peer: Peer, wanted: Wanted) -> Allowed:
+    def _verdict(self, peer: Peer, wanted: Wanted) -> Decision:
         ask = Ask(server=wanted.server, secret=wanted.secret)
-        decision = self._decide_as_itself(peer, wanted) or decide(self.policy, peer.selectors, ask)
+        return self._decide_as_itself(peer, wanted) or decide(self.policy, peer.selectors, ask)
+
+    def _accept(self, peer: Peer, wanted: Wanted, decision: Decision) -> Allowed:
+        """Return a yes; record a no, and that of an admin who has barred the process, and raise it."""
+        ask = Ask(server=wanted.server, secret=wanted.secret)
         if isinstance(decision, Refused):
             raise self.refusals.refuse(peer.workload, ask, decision)
         for process in (peer.workload.process, None if wanted.holder is None else wanted.holder.process):
@@ -397,6 +409,10 @@ class Service:
                 return await backend.issue(secret.path, params=secret.params, intent=lease.accessor)
         except (base.BackendError, TimeoutError) as error:
             raise translated(error, secret=secret) from None
+
+
+async def _as_it_is() -> None:
+    """Leave the config as it is."""
 
 
 def _length(wanted: Wanted, secret: SecretConfig) -> float:

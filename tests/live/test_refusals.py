@@ -51,7 +51,7 @@ CASES = {
     "somebody else's": Case(running(SOMEBODY_ELSES), -32001, "wants uid:54321", "selectors of [servers.github]"),
     "no secret": Case(running(WITHOUT_ITS_SECRET), -32003, "'token'", "mcp-broker secret set token"),
     "no program": Case(running(WITHOUT_ITS_PROGRAM), -32008, "no-such-program", "command -v no-such-program"),
-    "no broker": Case(nullcontext, -32003, "no broker answers", "mcp-broker serve"),
+    "no broker": Case(nullcontext, -32003, "no broker answers", "mcp-broker init"),
 }
 
 
