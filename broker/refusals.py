@@ -7,7 +7,7 @@ mode the caller is the admin and gets the reason.
 """
 
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -36,7 +36,7 @@ NOBODY: Final = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatestRefusal:
-    """One kind of refusal: when it last happened, to whom, why, and how often."""
+    """One kind of refusal: when it last happened, to whom, why, whether the policy said so, and how often."""
 
     at: float
     workload: Workload
@@ -44,6 +44,7 @@ class LatestRefusal:
     code: str
     reason: str
     hint: str | None
+    by_policy: bool
     count: int
 
 
@@ -89,6 +90,7 @@ class Refusals:
             code=code,
             reason=reason,
             hint=hint,
+            by_policy=refused is not None,
             count=1 if before is None else before.count + 1,
         )
         self._forget_one_of(workload.uid)
@@ -139,6 +141,16 @@ class Refusals:
     def latest(self) -> list[LatestRefusal]:
         """Return what was refused, the latest first."""
         return list(reversed(self._latest.values()))
+
+    def shown(self, most: int) -> list[LatestRefusal]:
+        """Return so many of them at most, the latest first: each uid's latest, then each one's second, and so on."""
+        seen: Counter[int] = Counter()
+        ranked = list[tuple[int, int, LatestRefusal]]()
+        for place, each in enumerate(self.latest()):
+            ranked.append((seen[each.workload.uid], place, each))
+            seen[each.workload.uid] += 1
+        ranked.sort(key=lambda one: one[:2])
+        return [each for _, _, each in sorted(ranked[:most], key=lambda one: one[1])]
 
 
 def _cut(name: str | None) -> str | None:

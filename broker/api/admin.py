@@ -87,7 +87,7 @@ async def status(running: Running, _: Caller, __: m.Nothing) -> m.Status:
                 hint=each.hint,
                 count=each.count,
             )
-            for each in running.refusals.latest()[:_STATUS_REFUSALS]
+            for each in running.refusals.shown(_STATUS_REFUSALS)
         ],
     )
 
@@ -199,7 +199,7 @@ async def explain(running: Running, caller: Caller, params: m.Explain) -> m.Expl
     else:
         hint, name = decision.hint, decision.rule
         wants = decision.wants or (frozenset() if rule is None else rule.selectors)
-    other = None if last is None or last.code == "denied" else last
+    other = None if last is None or last.by_policy else last
     reason = decision.reason
     if isinstance(decision, Allowed) and other is None:
         lack, hint = await _lack(running, decision, ask)
