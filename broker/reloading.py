@@ -7,6 +7,7 @@ reload and nothing else.
 
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
 from backends.key_option import default_key_file
@@ -26,6 +27,9 @@ _log: Final = logging.getLogger("mcp_broker.config")
 DEADLINE: Final = 10.0
 """Seconds that the files may take to be read."""
 
+MOST_AT_ONCE: Final = 16
+"""Reloads that wait for each other."""
+
 
 class Reloading:
     """Reads the config again, and puts it in force."""
@@ -36,7 +40,7 @@ class Reloading:
         self._stamp = stamp(places)
         self.config = load(places)
         self._worker = Worker("config")
-        self._busy = False
+        self._jobs: set[Future[Any]] = set()
 
     async def reload(self, running: Running) -> list[str]:
         """
@@ -44,7 +48,7 @@ class Reloading:
 
         Raises:
             ConfigError: it is wrong; the one in force stays.
-            UnavailableError: it cannot be read now, or is being read already.
+            UnavailableError: it cannot be read now.
 
         """
         before, config = await self._read()
@@ -70,7 +74,7 @@ class Reloading:
 
     async def look(self, running: Running) -> None:
         """Reload where the files are not what they were; say in the log what came of it."""
-        if self._busy:
+        if self._jobs:
             return
         now = await self._on_thread(lambda: stamp(self._places))
         if now != self._stamp:
@@ -100,19 +104,17 @@ class Reloading:
         return await self._on_thread(read)
 
     async def _on_thread(self, job: Callable[[], Found]) -> Found:
-        if self._busy:
+        """Do a job after those before it: who asks for a reload means the files as they are now, not as they were."""
+        if len(self._jobs) >= MOST_AT_ONCE:
             message = "the config is being read already"
             raise UnavailableError(message, hint="mcp-broker reload, in a moment")
-        self._busy = True
         future = self._worker.submit(job)
-        future.add_done_callback(self._free)
+        self._jobs.add(future)
+        future.add_done_callback(self._jobs.discard)
         if not await settled(future, DEADLINE):
             message = f"the config cannot be read: {self._places.config} does not answer"
             raise UnavailableError(message, hint=f"ls {self._places.config}")
         return future.result()
-
-    def _free(self, _: object) -> None:
-        self._busy = False
 
     def _require_same_backends(self, config: Config) -> None:
         if self._said(config.backends) != self._said(self.config.backends):
