@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 import broker
-from backends.base import BackendError, WritableBackend
+from backends.base import Backend, BackendError, WritableBackend
 from broker.api import messages as m
 from broker.api.times import utc
 from broker.api.workload import Caller, row
@@ -33,7 +33,7 @@ _DEADLINE: Final = 10.0
 
 async def status(running: Running, _: Caller, __: m.Nothing) -> m.Status:
     """Return what a person wants to know first."""
-    backends = await _backend_rows(running)
+    backends = await asyncio.gather(*(_backend_row(running, *each) for each in running.backends.items()))
     audit = _audit_state(running)
     problems = [f"backend {each.name}: {each.detail or each.state}" for each in backends if each.state != "ok"]
     if audit.state != "ok":
@@ -104,25 +104,22 @@ def _audit_state(running: Running) -> m.AuditState:
     )
 
 
-async def _backend_rows(running: Running) -> list[m.BackendRow]:
-    rows = []
-    for name, backend in running.backends.items():
-        try:
-            async with asyncio.timeout(_DEADLINE):
-                health = await backend.health()
-        except TimeoutError:
-            rows.append(m.BackendRow(name=name, type="", state="unavailable", detail="it does not answer", hint=None))
-            continue
-        except BackendError as error:
-            rows.append(
-                m.BackendRow(name=name, type="", state="unavailable", detail=error.message, hint=error.hint),
-            )
-            continue
-        configured = running.service.config.backends[name].type
-        rows.append(
-            m.BackendRow(name=name, type=configured, state=health.state, detail=health.detail, hint=health.hint),
-        )
-    return rows
+async def _backend_row(running: Running, name: str, backend: Backend) -> m.BackendRow:
+    """Ask a backend how it is; whatever it does, the others are shown as ever."""
+    state, detail, hint = "unavailable", "it does not answer", None
+    try:
+        async with asyncio.timeout(_DEADLINE):
+            health = await backend.health()
+        state, detail, hint = health.state, health.detail, health.hint
+    except TimeoutError:
+        pass
+    except BackendError as error:
+        detail, hint = error.message, error.hint
+    except Exception as error:  # noqa: BLE001 -- see above; its text may hold anything
+        detail, hint = f"it failed unexpectedly: {type(error).__name__}", "mcp-broker status, and the log"
+    return m.BackendRow(
+        name=name, type=running.service.config.backends[name].type, state=state, detail=detail, hint=hint
+    )
 
 
 async def lease_list(running: Running, _: Caller, params: m.LeaseList) -> m.Leases:
