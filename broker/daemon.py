@@ -182,8 +182,7 @@ class Daemon:
         stored, intents = await store.open()
         await audit.open()
         try:
-            for backend in backends.values():
-                await self._open(backend)
+            await asyncio.gather(*(self._open(backend) for backend in backends.values()))
             endings.open(stored, intents, boot=boot)
             yield Running(
                 places=places,
@@ -205,8 +204,7 @@ class Daemon:
         finally:
             await endings.revoker.settle(SETTLE)
             endings.close()
-            for backend in backends.values():
-                await backend.close()
+            await asyncio.gather(*(self._close(backend) for backend in backends.values()))
             await store.close()
             await audit.close()
 
@@ -246,7 +244,13 @@ class Daemon:
         return made
 
     async def _open(self, backend: Backend) -> None:
-        """Open a backend; one that cannot be used is told and answers with its error, and the others go on."""
+        """Open a backend; nobody waits for one that takes its time, and one that cannot be used says so when asked."""
+        opening = self._soon(self._opened(backend))
+        done, _ = await asyncio.wait([opening], timeout=SETTLE)
+        if not done:
+            _log.warning("backend %s: it takes its time to open", backend.name)
+
+    async def _opened(self, backend: Backend) -> None:
         try:
             await backend.open()
             async with asyncio.timeout(SETTLE):
@@ -254,19 +258,31 @@ class Daemon:
         except (BackendError, TimeoutError) as error:
             _log.warning("backend %s: %s", backend.name, translated(error).message)
             return
+        except Exception as error:  # noqa: BLE001 -- one bad backend must not keep the others from anybody
+            _log.error("backend %s could not be opened: %s", backend.name, type(error).__name__)
+            return
         if health.state != "ok":
             mend = f"; hint: {health.hint}" if health.hint else ""
             _log.warning("backend %s: %s%s", backend.name, health.detail or health.state, mend)
+
+    async def _close(self, backend: Backend) -> None:
+        """Close a backend; one that cannot be closed must not keep the audit log from being."""
+        try:
+            async with asyncio.timeout(SETTLE):
+                await backend.close()
+        except Exception as error:  # noqa: BLE001 -- see above
+            _log.warning("backend %s could not be closed: %s", backend.name, type(error).__name__)
 
     async def _reload(self) -> list[str]:
         assert self._running is not None
         return await self._reloading.reload(self._running)
 
-    def _soon(self, work: Coroutine[Any, Any, None]) -> None:
+    def _soon(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Have something done beside everything else; it is ended with the daemon."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _reload_by_signal(self) -> None:
         self._soon(self._reload_for_systemd())
