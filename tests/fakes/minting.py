@@ -69,9 +69,10 @@ class Source:
         Say how each verb behaves from now on; one that is not named behaves well.
 
         Args:
-            verbs: ``issue``, ``renew``, ``revoke``, each with any of ``wait`` (seconds), ``hang`` (true), ``fail``
-                (``refused``, ``unavailable``, ``unknown``, ``unexpected``: nothing is done), ``lose`` (the same words:
-                it is done, and the answer is lost), ``kill`` (``before`` or ``after``: of the broker).
+            verbs: ``open``, ``issue``, ``renew``, ``revoke``, ``health``, ``close``, each with any of ``wait``
+                (seconds), ``hang`` (true), ``fail`` (``refused``, ``unavailable``, ``unknown``, ``unexpected``: nothing
+                is done), ``lose`` (the same words: it is done, and the answer is lost), ``kill`` (``before`` or
+                ``after``: of the broker), ``text`` (of the error), and for ``issue`` with ``value`` (what is minted).
 
         """
         new = self.directory / "new"
@@ -118,10 +119,12 @@ class Minting:
 
     async def open(self) -> None:
         """Be ready, where the source is there."""
+        await self._misbehave("open")
         self._open = self._directory.is_dir()
 
     async def close(self) -> None:
         """Answer no more."""
+        await self._misbehave("close")
         self._open = False
 
     def mints(self, path: str) -> bool:
@@ -142,7 +145,7 @@ class Minting:
             raise SecretNotFoundError(message, hint="add it to roles")
         name = secrets.token_hex(8)
         await self._do("issue", f"minted {name} {path} {intent}")
-        value = Secret(PREFIX + secrets.token_hex(16))
+        value = Secret(self._behaviour().get("issue", {}).get("value", PREFIX + secrets.token_hex(16)))
         return Credential(
             values={"username": Secret(name), "password": value},
             backend_lease=name,
@@ -164,19 +167,24 @@ class Minting:
 
     async def health(self) -> Health:
         """Say whether the source is there."""
+        await self._misbehave("health")
         return Health(state="ok") if self._open else Health(state="unavailable", detail="the source is not open")
 
-    async def _do(self, verb: str, line: str) -> None:
-        """Do what the verb does, which is to write a line, the way the source was told to behave."""
+    async def _misbehave(self, verb: str) -> Mapping[str, Any]:
+        """Behave as the source was told to before a verb does what it does; return how it was told to behave."""
         said = self._behaviour().get(verb, {})
         await asyncio.sleep(said.get("wait", 0))
         if said.get("hang"):
             await asyncio.Event().wait()
         if "fail" in said:
-            message = "the source was told to fail"
-            raise _ERRORS[said["fail"]](message)
+            raise _ERRORS[said["fail"]](said.get("text", "the source was told to fail"))
         if said.get("kill") == "before":
             os.kill(os.getpid(), signal.SIGKILL)
+        return said
+
+    async def _do(self, verb: str, line: str) -> None:
+        """Do what the verb does, which is to write a line, the way the source was told to behave."""
+        said = await self._misbehave(verb)
         # One write of a short line at the end of a file: nothing of it is lost or torn by SIGKILL.
         journal = os.open(self._directory / _JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -186,8 +194,7 @@ class Minting:
         if said.get("kill") == "after":
             os.kill(os.getpid(), signal.SIGKILL)
         if "lose" in said:
-            message = "the answer was lost"
-            raise _ERRORS[said["lose"]](message)
+            raise _ERRORS[said["lose"]](said.get("text", "the answer was lost"))
 
     def _behaviour(self) -> Mapping[str, Mapping[str, Any]]:
         try:
