@@ -37,7 +37,8 @@ class Reloading:
     def __init__(self, places: Places) -> None:
         """Read the config for the first time. Raises ``ConfigError``."""
         self._places = places
-        self._stamp = stamp(places)
+        self._stamp: Stamp | None = stamp(places)
+        """Of the files that were read last, or None where they could not be: whatever is there then is read again."""
         self.config = load(places)
         self._worker = Worker("config")
         self._jobs: set[Future[Any]] = set()
@@ -51,9 +52,9 @@ class Reloading:
             UnavailableError: it cannot be read now.
 
         """
-        before, config = await self._read()
-        self._stamp = before
+        self._stamp = None
         try:
+            self._stamp, config = await self._read()
             if isinstance(config, ConfigError):
                 raise config
             self._require_same_backends(config)
@@ -76,7 +77,11 @@ class Reloading:
         """Reload where the files are not what they were; say in the log what came of it."""
         if self._jobs:
             return
-        now = await self._on_thread(lambda: stamp(self._places))
+        try:
+            now = await self._on_thread(lambda: stamp(self._places))
+        except BrokerError:
+            self._stamp = None
+            raise
         if now != self._stamp:
             await self.reload_and_tell(running)
 
