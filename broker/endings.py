@@ -10,6 +10,7 @@ can be.
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, Final, Literal
 
@@ -18,6 +19,7 @@ from broker.attest import Anchor, find
 from broker.audit import AuditLog
 from broker.core.leases import Expire, LeaseTable, Renew
 from broker.core.model import Intent, Lease, LeaseChanged, Process
+from broker.errors import UnavailableError
 from broker.lifelines import Lifelines
 from broker.records import what
 from broker.revoker import Revoker
@@ -25,6 +27,8 @@ from broker.store import Store
 
 Watcher = Callable[[LeaseChanged], None]
 Reason = Literal["rotated", "revoked", "expiring"]
+
+MORE_FILES: Final = "raise LimitNOFILE= of the broker's unit, or ulimit -n: each process with a lease takes one"
 
 REVOKE_DEADLINE: Final = 30.0
 """Seconds that a backend may take to revoke one lease before that counts as failed."""
@@ -64,6 +68,10 @@ class Endings:
         revoked, and so is what had ended before. An intent without a lease is
         something that may exist and that nobody holds: it is listed until it is
         gone by itself.
+
+        Raises:
+            UnavailableError: it cannot be known which processes live. Nothing that may be in use was revoked.
+
         """
         self._lifelines.open()
         self._boot = boot
@@ -73,7 +81,11 @@ class Endings:
             elif lease.process is None:
                 self._leases.add(lease)
             else:
-                self._take_up(lease, find(lease.process, boot=boot))
+                try:
+                    self._take_up(lease, find(lease.process, boot=boot))
+                except OSError as error:
+                    message = f"the processes that hold leases cannot be watched: {error.strerror}"
+                    raise UnavailableError(message, hint=MORE_FILES) from None
         for intent in intents:
             self.lost(intent)
 
@@ -123,13 +135,20 @@ class Endings:
 
     def _hung_on_asker(self, lease: Lease) -> Lease:
         """Hang a lease that hangs on its time alone on the process that asked for it, so that it can be barred."""
-        anchor = None if lease.process is not None or lease.asker is None else find(lease.asker, boot=self._boot)
-        if anchor is None or self._leases.remove(lease.accessor) is None:
+        if lease.process is not None or lease.asker is None or self._leases.get(lease.accessor) is None:
             return lease
+        try:
+            anchor = find(lease.asker, boot=self._boot)
+            if anchor is None:
+                return lease
+            with closing(anchor):
+                self._lifelines.hold(anchor)
+        except OSError:
+            # It cannot be watched now, and is revoked all the same.
+            return lease
+        self._leases.remove(lease.accessor)
         hung = replace(lease, process=lease.asker)
         self._leases.add(hung)
-        self._lifelines.hold(anchor)
-        anchor.close()
         return hung
 
     def clock_moved(self, by: float) -> None:

@@ -24,7 +24,7 @@ from broker.config import Config, SecretConfig
 from broker.core.leases import LeaseTable, renewal_at
 from broker.core.model import Lease, Process
 from broker.core.policy import Allowed, Ask, Decision, Refused, decide
-from broker.endings import Endings
+from broker.endings import MORE_FILES, Endings
 from broker.errors import (
     BrokerError,
     DeniedError,
@@ -171,7 +171,7 @@ class Service:
         except OSError as error:
             self.endings.end(lease, "credential/withheld", "unavailable")
             message = f"the process cannot be watched: {error.strerror}"
-            raise UnavailableError(message, hint="raise LimitNOFILE of the broker's unit") from None
+            raise UnavailableError(message, hint=MORE_FILES) from None
 
     async def _mint(self, backend: Backend, secret: SecretConfig, intended: Lease) -> tuple[Lease, Credential]:
         """

@@ -88,6 +88,22 @@ class TestRestart:
             version = server.call("whoami")["version"]
             assert ("99.0", {held: "active"}, 1) == (version, leases(upgraded), len(source.valid()))
 
+    def test_want_of_descriptors_is_not_the_end_of_a_process(
+        self, stage: Puppet, broker: RunningBroker, place: Path, source: minting.Source
+    ) -> None:
+        """A broker that may not open enough files to watch every process does not start, and revokes nothing."""
+        servers = [stage.fork() for _ in range(60)]
+        for each in servers:
+            each.connect(broker.places.broker_socket)
+        held = {issue(each, "db") for each in servers}
+        broker.stop()
+        few = ["prlimit", "--nofile=64:64"]
+        with pytest.raises(ChildProcessError) as caught:
+            start(place, config=CONFIG, packages=[place / "packages"], inside=few).__enter__()
+        broker.launch()
+        assert (held, 60) == (set(leases(broker)), len(source.valid()))
+        assert "the processes that hold leases cannot be watched: Too many open files" in str(caught.value)
+
     def test_stopping_with_revoke_revokes_everything(
         self, server: Puppet, stage: Puppet, broker: RunningBroker, source: minting.Source
     ) -> None:
