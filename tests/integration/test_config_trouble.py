@@ -74,16 +74,17 @@ def test_a_directory_that_hangs_holds_up_nobody(place: Path, parts: Path) -> Non
 
 
 @pytest.mark.root
-def test_a_directory_that_may_not_be_listed_changes_nothing(place: Path, parts: Path) -> None:
+@pytest.mark.parametrize("codes", [["config"], []], ids=["an admin asks", "nobody asks"])
+def test_a_directory_that_may_not_be_listed_changes_nothing(place: Path, parts: Path, codes: list[str]) -> None:
     """While the config cannot be read the one in force stays, ``status`` says so, and no longer when it can be."""
     parts.parent.parent.chmod(0o711)
     with start(place, config=ONE_SERVER, secrets={"github": "made up"}, uid=USER) as broker:
         parts.chmod(0)
-        code = reload(broker)
+        found = [reload(broker) for _ in codes]
         until(lambda: not healthy(broker), said="the trouble")
         issued = broker.admin("status")["servers"]
         parts.chmod(0o700)
-        assert ("config", 1, True) == (code, issued, until(lambda: healthy(broker), said="the recovery"))
+        assert (codes, 1, True) == (found, issued, until(lambda: healthy(broker), said="the recovery"))
 
 
 def healthy(broker: RunningBroker) -> bool:

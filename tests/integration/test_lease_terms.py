@@ -106,7 +106,7 @@ class TestLength:
         ends = server.call("lease/renew", accessor=accessor, ttl=86400)["expires_at"]
         assert datetime.fromisoformat(ends).timestamp() - time.time() <= 60
 
-    def test_renewing_by_itself_gives_no_more_than_a_newer_config(self, server: Puppet, broker: RunningBroker) -> None:
+    def test_renewing_gives_no_more_than_a_newer_config(self, server: Puppet, broker: RunningBroker) -> None:
         """A lease that is renewed after the config got stricter lasts as long as that says."""
         accessor = issue(server, "static")
         broker.write_config(config(more='[secrets.static]\nttl = "30s"\n'))
