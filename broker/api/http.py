@@ -12,6 +12,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -51,8 +53,9 @@ _MOST_EVENTS: Final = 4096
 
 _VERSIONS: Final = (HttpVersion11, HttpVersion10)
 _UNLIMITED: Final = 1 << 62
-_HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store", "Server": "mcp-broker"}
-_STREAM_HEADERS: Final = _HEADERS | {"Content-Type": "text/event-stream"}
+_STREAM_HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "Server": "mcp-broker"}
+_ALWAYS: Final = "Content-Type: application/json\r\nCache-Control: no-store\r\nServer: mcp-broker"
+_STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
 _JSON_TYPES: Final = frozenset({"application/json", "application/octet-stream", "application/x-www-form-urlencoded"})
 """What a body may call itself: what it is; nothing, which aiohttp reads as octets; what curl says of everything."""
 
@@ -99,7 +102,7 @@ class HttpDialect:
             if verb.name == "lease/watch":
                 response = await connection.watch(request, verb, raw)
             else:
-                response = web.Response(body=encode(await answer(connection.caller, verb, raw)), headers=_HEADERS)
+                response = JsonResponse(encode(await answer(connection.caller, verb, raw)))
         except BrokerError as error:
             response = _refused(error)
         except web.HTTPRequestEntityTooLarge:
@@ -297,12 +300,68 @@ async def _body(request: web.BaseRequest, most: int) -> bytes:
     return await request.read()
 
 
-def _refused(error: BrokerError) -> web.Response:
-    status = error.status if isinstance(error, HttpRequestError) else MEANINGS[error.code].http
-    response = web.Response(body=failure(error), status=status, headers=_HEADERS)
+class JsonResponse(web.StreamResponse):
+    """
+    A whole answer in JSON, written in one piece.
+
+    aiohttp's own makes a mapping of headers first, for whoever wants to change
+    them, and looks at each again. Ours are known: that saves a tenth of the time
+    that a request takes.
+    """
+
+    def __init__(self, body: bytes, *, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> None:
+        """Answer with ``body``; ``headers`` are those that not every answer has."""
+        super().__init__(status=status)
+        self._whole = body
+        self._others = headers or {}
+        self._keeps: bool | None = None
+        self._request: web.BaseRequest | None = None
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """Return whether the connection goes on, once that is known."""
+        return self._keeps
+
+    def force_close(self) -> None:
+        """End the connection with this answer."""
+        self._keeps = False
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Know what is answered."""
+        self._request = request
+        if self._keeps is None:
+            self._keeps = request.keep_alive
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send all of it."""
+        request = self._request
+        if request is None or request.transport is None:
+            raise ConnectionResetError
+        answer = self._head(request) + (self._whole if request.method != "HEAD" else b"") + data
+        request.writer.output_size += len(answer)
+        request.transport.write(answer)
+        await request.writer.drain()
+
+    def _head(self, request: web.BaseRequest) -> bytes:
+        lines = [_STATUS_LINES[self.status], _ALWAYS, _date(int(time.time())), f"Content-Length: {len(self._whole)}"]
+        lines += [f"{name}: {value}" for name, value in self._others.items()]
+        if not self._keeps:
+            lines.append("Connection: close")
+        elif request.version == HttpVersion10:
+            lines.append("Connection: keep-alive")
+        return "\r\n".join([*lines, "\r\n"]).encode("ascii")
+
+
+@lru_cache(maxsize=1)
+def _date(now: int) -> str:
+    """Return the header that every answer with a clock has, made once a second."""
+    return f"Date: {formatdate(now, usegmt=True)}"
+
+
+def _refused(error: BrokerError) -> JsonResponse:
     if isinstance(error, HttpRequestError):
-        response.headers.update(error.headers)
-    return response
+        return JsonResponse(failure(error), status=error.status, headers=error.headers)
+    return JsonResponse(failure(error), status=MEANINGS[error.code].http)
 
 
 def _too_large(most: int) -> HttpRequestError:
