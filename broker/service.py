@@ -242,9 +242,10 @@ class Service:
     def _require_in_force(self, peer: Peer, wanted: Wanted, lease: Lease, epoch: int) -> None:
         """Meanwhile an admin may have revoked it or changed the config, or the process may have ended."""
         if epoch != self._epoch:
-            self._accept(peer, wanted, self._verdict(peer, wanted))
             if self._killed.get(lease.server, 0) > epoch:
                 self.endings.bar(lease, "its server was revoked while it was made")
+            else:
+                self._accept(peer, wanted, self._verdict(peer, wanted))
         now = self.leases.get(lease.accessor)
         if now is None or now.barred:
             message = "the lease was revoked before it was released"

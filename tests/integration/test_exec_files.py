@@ -19,6 +19,7 @@ from broker.launch.files import started, sweep
 from tests import running
 from tests.fakes.wire_broker import WireBroker, opened
 from tests.integration.exec_run import CLIENT_ENVIRONMENT, PREFIX, run
+from tests.running import until
 
 SHOW = "import os; p = os.environ['KEY_FILE']; print(p, oct(os.stat(p).st_mode), open(p).read(), sep='|')"
 SHOWING = [sys.executable, "-I", "-S", "-c", SHOW]
@@ -162,11 +163,17 @@ def test_what_a_server_put_into_its_directory_goes_too(ours: Path, tmp_path: Pat
     assert ([], "kept") == (list(ours.iterdir()), (tmp_path / "kept").read_text())
 
 
+def _swept(base: Path) -> bool:
+    sweep()
+    return not list(base.iterdir())
+
+
 def test_a_very_deep_directory_goes_too(ours: Path) -> None:
     """Neither Python's stack nor the table of descriptors limits how deep a sweep goes."""
     made = "os.mkdir(sys.argv[1]); os.chdir(sys.argv[1]); [(os.mkdir('d'), os.chdir('d')) for _ in range(3000)]"
     subprocess.run([sys.executable, "-c", f"import os, sys; {made}", str(ours / DEAD)], check=True)
-    sweep()
+    # Any broker of this user that runs here sweeps as well, and two that sweep the same need a second time.
+    until(lambda: _swept(ours), said="the sweep of a very deep directory")
     assert [] == list(ours.iterdir())
 
 
