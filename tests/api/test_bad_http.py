@@ -285,6 +285,20 @@ def test_http_1_0_is_answered_once(wire: Wire) -> None:
     assert (200, b"") == (said(wire).status, wire.everything())
 
 
+def test_http_1_0_may_stay_too(wire: Wire) -> None:
+    """An old client that asks for it gets its next answer on the same connection, and is told so."""
+    wire.send(b"GET /v1/whoami HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+    first = said(wire)
+    wire.send(GET)
+    assert (200, "keep-alive", 200) == (first.status, first.headers["connection"], said(wire).status)
+
+
+def test_an_escape_means_what_it_stands_for(wire: Wire) -> None:
+    """A name that is written with escapes is that name."""
+    wire.send(http("POST /v1/secrets/%67ithub/issue"))
+    assert "github" == said(wire).json["secret"]
+
+
 def test_a_whole_url_in_the_request_line_is_its_path(wire: Wire) -> None:
     """What a client sends to a proxy means the same here, whatever host it names."""
     wire.send(http("GET http://example.com/v1/whoami"))
