@@ -5,6 +5,7 @@ This module refuses to sleep: what must not happen is looked for after the broke
 told its service manager, three times, that a second has passed.
 """
 
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -30,10 +31,12 @@ allow = ["second"]
 [servers.worse]
 allow = "second"
 """
+OURS: Final = f'selectors = ["uid:{os.getuid()}"]\nunsafe_user_selector = true\nallow'
+"""What a grant needs in system mode to be one for this process."""
 SECRETS: Final = {"first": "made up", "second": "made up, too"}
 
 
-class Manager:
+class NotifySocket:
     """What a service manager hears from the broker."""
 
     def __init__(self) -> None:
@@ -72,24 +75,24 @@ class Manager:
 
 
 @pytest.fixture
-def manager() -> Iterator[Manager]:
+def manager() -> Iterator[NotifySocket]:
     """Return somebody whom the broker reports to."""
-    listening = Manager()
+    listening = NotifySocket()
     yield listening
     listening.close()
 
 
 @pytest.fixture
-def broker(place: Path, manager: Manager) -> Iterator[RunningBroker]:
+def broker(place: Path, manager: NotifySocket) -> Iterator[RunningBroker]:
     """Run a broker that reads a changed config by itself."""
     with start(place, config=OLD, secrets=SECRETS, environment=manager.environment) as running:
         yield running
 
 
 @pytest.fixture
-def patient(place: Path, manager: Manager) -> Iterator[RunningBroker]:
+def patient(place: Path, manager: NotifySocket) -> Iterator[RunningBroker]:
     """Run a broker that reads its config when it is told to, as one of a host does."""
-    config = OLD.replace("allow", 'selectors = ["uid:0"]\nunsafe_user_selector = true\nallow')
+    config = OLD.replace("allow", OURS)
     with start(place, config=config, mode="system", secrets=SECRETS, environment=manager.environment) as running:
         yield running
 
@@ -134,7 +137,7 @@ class TestByWord:
     def test_a_new_config_takes_the_place_of_the_old(self, patient: RunningBroker) -> None:
         """After a reload what the new config grants is granted, and what only the old one granted is not."""
         before = granted(patient)
-        patient.write_config(NEW.replace("allow", 'selectors = ["uid:0"]\nunsafe_user_selector = true\nallow'))
+        patient.write_config(NEW.replace("allow", OURS))
         patient.admin("reload")
         assert (["first"], ["second"]) == (before, granted(patient))
 
@@ -152,7 +155,7 @@ class TestByWord:
         assert [] == patient.admin("reload")["changed"]
         assert [] == [each for each in patient.records() if each["event"] == "config/changed"]
 
-    def test_sighup_does_the_same(self, patient: RunningBroker, manager: Manager) -> None:
+    def test_sighup_does_the_same(self, patient: RunningBroker, manager: NotifySocket) -> None:
         """SIGHUP reads the config, says what changed, and tells the service manager when that begins and ends."""
         manager.forget()
         patient.write_config("")
@@ -217,7 +220,7 @@ class TestMistakes:
         refusal(patient)
         assert "broker.toml:6" in records(patient, "config/refused")[0]["reason"]
 
-    def test_sighup_with_a_mistake_stops_nothing(self, patient: RunningBroker, manager: Manager) -> None:
+    def test_sighup_with_a_mistake_stops_nothing(self, patient: RunningBroker, manager: NotifySocket) -> None:
         """After SIGHUP with a bad config the broker serves on by the old one, says so, and is ready again."""
         manager.forget()
         patient.write_config(BROKEN)
@@ -262,7 +265,7 @@ class TestByItself:
         part.unlink()
         until(lambda: granted(broker) == ["first"], said="its end")
 
-    def test_a_mistake_is_told_once(self, broker: RunningBroker, manager: Manager) -> None:
+    def test_a_mistake_is_told_once(self, broker: RunningBroker, manager: NotifySocket) -> None:
         """A bad config that nobody mends is complained of once, and the old one stays in force."""
         written(broker, BROKEN)
         until(lambda: broker.admin("status")["config"]["error"], said="the refusal")
@@ -278,7 +281,7 @@ class TestByItself:
         until(lambda: granted(broker) == ["second"], said="the new config")
         assert None is broker.admin("status")["config"]["error"]
 
-    def test_a_host_waits_for_an_admins_word(self, patient: RunningBroker, manager: Manager) -> None:
+    def test_a_host_waits_for_an_admins_word(self, patient: RunningBroker, manager: NotifySocket) -> None:
         """In system mode a changed config is not in force until somebody says so."""
         patient.write_config("")
         manager.forget()
