@@ -204,6 +204,7 @@ class Daemon:
         finally:
             await endings.revoker.settle(SETTLE)
             endings.close()
+            refusals.close()
             await asyncio.gather(*(self._close(backend) for backend in backends.values()))
             await store.close()
             await audit.close()

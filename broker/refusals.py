@@ -6,6 +6,7 @@ what it asked for exists or not; the admin learns why from ``explain``. In user
 mode the caller is the admin and gets the reason.
 """
 
+import math
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
@@ -137,6 +138,10 @@ class Refusals:
             )
         while self._latest and next(iter(self._latest.values())).at < now - KEPT_FOR:
             self._latest.popitem(last=False)
+
+    def close(self) -> None:
+        """Write every count that has no record yet: the broker ends."""
+        self.tick(math.inf)
 
     def latest(self) -> list[LatestRefusal]:
         """Return what was refused, the latest first."""

@@ -121,15 +121,19 @@ class Connection:
         return message
 
     def receive_raw(self) -> dict[str, Any]:
-        """Return the next line as it came."""
+        """Return the next line, read as JSON and nothing else."""
+        message: dict[str, Any] = json.loads(self.line())
+        return message
+
+    def line(self) -> bytes:
+        """Return the next line as it came; raise ``HungUpError`` where there is none."""
         try:
             line = self._lines.readline()
         except ConnectionError:
             line = b""
         if not line.endswith(b"\n"):
             raise HungUpError
-        message: dict[str, Any] = json.loads(line)
-        return message
+        return line
 
     def call(self, method: str, /, **params: Any) -> dict[str, Any]:  # noqa: ANN401
         """Send a request and return its result; raise ``AnswerError`` where it is an error."""
