@@ -17,7 +17,7 @@ import pytest
 from mcp import MCPError
 
 from tests.live.programs import broker, everything, installed, leases, session, table, text
-from tests.running import until
+from tests.running import RunningBroker, until
 
 TERMINATE_AFTER: Final = 1.0
 """Seconds that the client for Node gives a server between SIGTERM and SIGKILL."""
@@ -40,8 +40,13 @@ async def test_a_server_that_is_killed_holds_nothing_any_more(mcp_broker: Path, 
             until(lambda: not leases(running), said="the end of the lease")
             with pytest.raises(MCPError, match="Connection closed"):
                 await client.call_tool("echo", {"message": "hello"})
-        ended = [record for record in running.records() if record["event"] == "lease/ended"]
-    assert [lease["accessor"]] == [record["accessor"] for record in ended]
+        ended = until(lambda: ended_leases(running), said="the record of the end")
+    assert [lease["accessor"]] == ended
+
+
+def ended_leases(running: RunningBroker) -> list[str]:
+    """Return the accessors of the leases whose end is on record."""
+    return [record["accessor"] for record in running.records() if record["event"] == "lease/ended"]
 
 
 def started(command: Path, directory: Path, name: str) -> subprocess.Popen[bytes]:
