@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from backends.base import Backend, BackendError, Surroundings
 from backends.registry import make
-from broker import hygiene, sockets
+from broker import hygiene, logs, sockets
 from broker.api.door import STALLED_AFTER, Entrance
 from broker.api.verbs import ADMIN, WORKLOAD
 from broker.attest import Attestor, boot_id, overflow_uid
@@ -78,7 +78,7 @@ def serve(places: Places, *, stalled_after: float = STALLED_AFTER) -> int:
     hygiene.harden()
     hygiene.close_inherited(passed.values())
     hygiene.clean_environment(os.environ)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="mcp-broker: %(message)s")
+    logs.begin(sys.stderr)
     places.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     # What is there now stays; what a request makes is freed by counting references. Cycles are rare, and can wait.
     gc.freeze()
