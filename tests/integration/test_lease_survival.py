@@ -5,6 +5,8 @@ This module refuses to sleep: it waits for what happens.
 """
 
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,22 @@ class TestRestart:
             version = server.call("whoami")["version"]
             assert ("99.0", {held: "active"}, 1) == (version, leases(upgraded), len(source.valid()))
 
+    @pytest.mark.parametrize("seconds", [0.1, 30.0], ids=["and it comes to an end", "that takes too long"])
+    def test_an_orderly_end_in_the_middle_of_a_mint_loses_nothing(
+        self, server: Puppet, broker: RunningBroker, source: minting.Source, seconds: float
+    ) -> None:
+        """What is being minted when the broker is told to end is afterwards a lease, revoked, or listed."""
+        source.behave(issue={"wait": seconds})
+        server.send("credential/issue", secret="db")
+        until(lambda: broker.admin("status")["connections"] > 1 and _intents(broker), said="the intent")
+        broker.stop()
+        source.behave()
+        broker.launch()
+        until(lambda: not broker.admin("status")["pending_revocations"], said="giving back what had ended")
+        listed = len(broker.admin("status")["unknown"])
+        lost = [intent for intent in source.valid().values() if intent not in leases(broker)]
+        assert (True, listed) == (len(lost) <= listed, len(_intents(broker)))
+
     def test_want_of_descriptors_is_not_the_end_of_a_process(
         self, stage: Puppet, broker: RunningBroker, place: Path, source: minting.Source
     ) -> None:
@@ -129,6 +147,12 @@ class TestRestart:
         broker.launch()
         until(lambda: not source.valid(), deadline=SOON, said="the revocation")
         assert {} == leases(broker)
+
+
+def _intents(broker: RunningBroker) -> list[str]:
+    """Return the accessors of all intents on disk."""
+    with closing(sqlite3.connect(f"file:{broker.places.state}/state.db?mode=ro", uri=True)) as connection:
+        return [row[0] for row in connection.execute("SELECT accessor FROM intents")]
 
 
 class TestRenewal:
