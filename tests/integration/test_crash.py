@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytest
 
 from tests import running
-from tests.integration.crash import SCENARIOS
+from tests.integration.crash_steps import SCENARIOS
 
 LANES: Final = 2
 STRIDE: Final = 12
