@@ -5,7 +5,7 @@ This module refuses to do I/O and to know any particular source.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, NoReturn, Protocol, final, runtime_checkable
 
@@ -86,12 +86,26 @@ class Health:
         state: one of ``ok``, ``locked``, ``unavailable``, ``misconfigured``.
         detail: a sentence for a person, without any value.
         hint: the command that mends it, or None.
+        facts: what else a person wants to know, in this order: ``address``, ``logged in as``, ``token until``.
 
     """
 
     state: str
     detail: str = ""
     hint: str | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+class Drawer(Protocol):
+    """A place where a backend keeps one value over a restart of the broker, sealed."""
+
+    async def read(self) -> Secret | None:
+        """Return what was kept last, or None. Raises a ``BackendError`` where the store is not open."""
+        ...
+
+    async def write(self, value: Secret | None) -> None:
+        """Keep ``value``, and nothing of what was kept before; None for nothing. On disk when it returns."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,12 +120,14 @@ class Surroundings:
         mode: ``user`` or ``system``.
         config: the directory that relative paths in the config start from.
         state: the directory for what must outlive a boot.
+        drawer: where the backend may keep one value sealed; None where there is no such place.
 
     """
 
     mode: str
     config: Path
     state: Path
+    drawer: Drawer | None = None
 
 
 @runtime_checkable
@@ -173,6 +189,68 @@ class Backend(Protocol):
 
     async def health(self) -> Health:
         """Say how it is, without changing anything."""
+        ...
+
+
+@runtime_checkable
+class KeepingBackend(Backend, Protocol):
+    """A backend in which others keep what has to outlive a restart."""
+
+    def drawer(self, name: str) -> Drawer:
+        """Return the place of the backend called ``name``."""
+        ...
+
+
+class Preparation(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What is known of a credential before it is minted.
+
+    Attributes:
+        handle: what ``revoke`` takes to take back whatever comes of this intent, even where the answer of the mint
+            was lost; None where only time does that.
+        longest: seconds that it may live at the source when nobody renews it; None where that is not known.
+
+    """
+
+    handle: str | None = None
+    longest: float | None = None
+
+
+@runtime_checkable
+class PreparingBackend(Backend, Protocol):
+    """A backend that can say beforehand how to take back what a lost answer leaves behind."""
+
+    async def prepare(self, path: str, *, params: Mapping[str, Any], intent: str) -> Preparation:
+        """Get ready for one ``issue`` with the same arguments. What it makes is worth nothing by itself."""
+        ...
+
+
+class Lack(msgspec.Struct, frozen=True):
+    """What keeps a path from being issued, and the command that mends it."""
+
+    message: str
+    hint: str | None = None
+
+
+@runtime_checkable
+class ExaminingBackend(Backend, Protocol):
+    """A backend that can say whether it would be let, without issuing anything."""
+
+    async def examine(self, wanted: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Lack]:
+        """Return what is missing for which of these paths, with their ``params``; nothing where nothing is."""
+        ...
+
+    async def policy(self, wanted: Mapping[str, Mapping[str, Any]]) -> str:
+        """Return the policy, in the source's own language, that these paths with their ``params`` need."""
+        ...
+
+
+@runtime_checkable
+class LoggedInBackend(Backend, Protocol):
+    """A backend that has a login of its own at the source."""
+
+    async def log_out(self) -> None:
+        """Give the login back: whatever hangs on it is worthless then. Never fails."""
         ...
 
 
@@ -268,6 +346,10 @@ class UnavailableError(BackendError):
     """The source does not answer, or not in time. Nothing was minted."""
 
     retryable = True
+
+
+class LeaseGoneError(BackendError):
+    """The source no longer knows the lease: somebody has revoked it there, or its time was over."""
 
 
 class OutcomeUnknownError(BackendError):

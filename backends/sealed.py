@@ -34,7 +34,7 @@ from backends.envelope import OpenError
 from backends.key_option import key_source
 from backends.master_key import KeySource
 from backends.options import Options
-from backends.sealed_rows import View
+from backends.sealed_rows import Shelf, View
 from backends.sealed_store import Rotated, SealedStore, Stage
 from backends.worker import Worker, settled
 
@@ -49,6 +49,8 @@ KEEP: Final = 10
 _MOST: Final = 1000
 _NAME_BYTES: Final = 512
 _RETRY_SECONDS: Final = 1.0
+_DRAWER: Final = "\x1f"
+"""What the names of other backends' drawers begin with. No secret's name does: it is printable."""
 
 
 def from_config(name: str, options: Mapping[str, Any], surroundings: Surroundings) -> "SealedBackend":
@@ -125,9 +127,12 @@ class SealedBackend:
     def at_hand(self, path: str) -> Credential | None:
         """Return the current version of the secret ``path``, opened from memory, or None before the store is open."""
         view = self._store.view
-        shelf = None if view is None else view.shelves.get(path)
+        shelf = None if view is None or path.startswith(_DRAWER) else view.shelves.get(path)
         if view is None or shelf is None:
             return None
+        return self._unsealed(view, shelf, path)
+
+    def _unsealed(self, view: View, shelf: Shelf, path: str) -> Credential:
         try:
             values = sealed_rows.unseal(view, shelf)
         except OpenError:
@@ -173,15 +178,34 @@ class SealedBackend:
     async def list(self) -> Sequence[str]:
         """Return the names of all secrets, sorted."""
         view = await self._opened()
-        return sorted(view.shelves)
+        return sorted(name for name in view.shelves if not name.startswith(_DRAWER))
 
     async def versions(self, path: str) -> Sequence[Version]:
         """Return the versions of a secret, newest first."""
         view = await self._opened()
-        shelf = view.shelves.get(path)
+        shelf = None if path.startswith(_DRAWER) else view.shelves.get(path)
         if shelf is None:
             raise _not_found(path)
         return shelf.history
+
+    def drawer(self, name: str) -> "SealedDrawer":
+        """Return where the backend ``name`` keeps a value that no config can name and no list shows."""
+        return SealedDrawer(self, _DRAWER + name)
+
+    async def keep_in_drawer(self, name: str, value: Secret | None) -> None:
+        """Keep one value under a drawer's name, or none."""
+        view = await self._opened()
+        if value is not None:
+            exposed = {"value": value.expose()}
+            await self._written(lambda: self._store.put(name, exposed, keep=1))
+        elif name in view.shelves:
+            await self._written(lambda: self._store.delete(name))
+
+    async def look_in_drawer(self, name: str) -> Secret | None:
+        """Return what is kept under a drawer's name."""
+        view = await self._opened()
+        shelf = view.shelves.get(name)
+        return None if shelf is None else self._unsealed(view, shelf, name[1:]).values["value"]
 
     async def rotate_key(
         self, source: KeySource | None = None, *, reencrypt: bool = False, stage: Stage = lambda _: None
@@ -203,7 +227,7 @@ class SealedBackend:
         view = self._store.view
         if view is not None:
             source = self._store.source
-            count = len(view.shelves)
+            count = sum(not name.startswith(_DRAWER) for name in view.shelves)
             detail = f"{count} secret{'' if count == 1 else 's'}, sealed with the {source.label}"
             return Health(state="ok", detail=f"{detail}; {source.caution}" if source.caution else detail)
         fault = self._fault or UnavailableError(f"{self._path} is not open yet")
@@ -270,6 +294,26 @@ class SealedBackend:
             raise UnavailableError(message)
         message = f"the disk of {self._path} has not answered for {seconds:g} seconds"
         raise OutcomeUnknownError(message)
+
+
+@final
+class SealedDrawer:
+    """A ``Drawer`` in a sealed store."""
+
+    __slots__ = ("_name", "_store")
+
+    def __init__(self, store: SealedBackend, name: str) -> None:
+        """Take the store, and the drawer's name in it."""
+        self._store = store
+        self._name = name
+
+    async def read(self) -> Secret | None:
+        """Return what was kept last."""
+        return await self._store.look_in_drawer(self._name)
+
+    async def write(self, value: Secret | None) -> None:
+        """Keep ``value`` alone."""
+        await self._store.keep_in_drawer(self._name, value)
 
 
 def _state(fault: BackendError) -> str:

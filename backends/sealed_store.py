@@ -106,10 +106,10 @@ class SealedStore:
         self._disconnect()
         self._unlock()
 
-    def put(self, name: str, values: Mapping[str, str]) -> int:
-        """Write a new version and return its number."""
+    def put(self, name: str, values: Mapping[str, str], *, keep: int | None = None) -> int:
+        """Write a new version and return its number; ``keep`` so many of this secret, not as many as of all."""
         view = self._ready()
-        change = sealed_rows.add(view, name, values, now=self._clock(), keep=self._keep)
+        change = sealed_rows.add(view, name, values, now=self._clock(), keep=keep or self._keep)
         self._make(change)
         return change.view.shelves[name].version
 

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from backends.base import Backend, BackendError, Surroundings
+from backends.base import Backend, BackendError, KeepingBackend, Surroundings
 from backends.registry import make
 from broker import hygiene, logs, sockets
 from broker.api.door import STALLED_AFTER, Entrance
@@ -31,6 +31,7 @@ from broker.api.verbs import ADMIN, WORKLOAD
 from broker.attest import Attestor, boot_id, overflow_uid
 from broker.audit import AuditLog
 from broker.config import Config
+from broker.config.model import LOCAL
 from broker.core.leases import LeaseTable
 from broker.core.limits import RateLimit
 from broker.endings import Endings
@@ -234,9 +235,12 @@ class Daemon:
             sockets.remove(self._places, self._passed)
 
     def _backends(self, config: Config) -> dict[str, Backend]:
-        surroundings = Surroundings(mode=self._places.mode, config=self._places.config, state=self._places.state)
-        made: dict[str, Backend] = {}
-        for name, configured in config.backends.items():
+        places, made = self._places, dict[str, Backend]()
+        # The sealed store first: the others keep in it what has to outlive a restart.
+        for name, configured in sorted(config.backends.items(), key=lambda each: each[0] != LOCAL):
+            local = made.get(LOCAL)
+            drawer = local.drawer(name) if isinstance(local, KeepingBackend) else None
+            surroundings = Surroundings(mode=places.mode, config=places.config, state=places.state, drawer=drawer)
             try:
                 made[name] = make(configured.type, name, configured.options, surroundings)
             except BackendError as error:

@@ -11,13 +11,14 @@ from broker.errors import (
     ConfigError,
     DeniedError,
     IntegrityError,
+    LeaseNotFoundError,
     LockedError,
     OutcomeUnknownError,
     UnavailableError,
 )
 
 
-def translated(  # noqa: PLR0911 -- one return for each error there is
+def translated(  # noqa: C901, PLR0911 -- one return for each error there is
     error: base.BackendError | TimeoutError, *, secret: SecretConfig | None = None
 ) -> BrokerError:
     """
@@ -35,6 +36,8 @@ def translated(  # noqa: PLR0911 -- one return for each error there is
             return UnavailableError(missing, hint=_set(secret) or error.hint)
         case base.RefusedError():
             return DeniedError(f"{name}{error.message}", hint=error.hint)
+        case base.LeaseGoneError():
+            return LeaseNotFoundError(f"{name}{error.message}", hint=error.hint or "ask for the credential again")
         case base.LockedError():
             return LockedError(f"{name}{error.message}", hint=error.hint or "mcp-broker status")
         case base.OutcomeUnknownError():
