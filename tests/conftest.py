@@ -18,6 +18,8 @@ from typing import Final
 import hypothesis
 import pytest
 
+from tests.live import postgres as postgresql
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 
 # Speed is measured in benchmarks/, never asserted in a test: a slow machine must not make a property false.
@@ -38,6 +40,15 @@ def mcp_broker() -> Path:
     if not command.exists():
         pytest.fail(f"{command} is not installed\nhint: make test")
     return command
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgresql.Postgres]:
+    """Give a PostgreSQL that all tests of a session share. Such a test is marked ``live("postgresql")``."""
+    if postgresql.binaries() is None:
+        pytest.skip("needs PostgreSQL's server, which is not installed")
+    with postgresql.running() as found:
+        yield found
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
