@@ -12,8 +12,10 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from broker.config import duration
-from broker.config.model import BackendConfig, Config, RotateConfig, SecretConfig, ServerConfig
+from broker.config.model import BackendConfig, Config, SecretConfig, ServerConfig
 from broker.config.plaintext import HIDDEN, argument_looks_secret, looks_secret, shown
+from broker.config.recording import AuditConfig, NotifyConfig, SinkConfig
+from broker.config.replacing import RotateConfig, in_words
 from broker.config.template import Template
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -30,6 +32,8 @@ def effective(config: Config) -> dict[str, Any]:
     return {
         "autostart": config.autostart,
         "limits": asdict(config.limits),
+        "audit": _audit(config.audit),
+        **({} if config.notify == NotifyConfig() else {"notify": _notify(config.notify)}),
         "backends": {one.name: _backend(one) for one in config.backends.values()},
         "secrets": {name: _secret(one) for name, one in config.known_secrets().items()},
         "servers": {one.name: _server(one) for one in config.servers.values()},
@@ -41,8 +45,37 @@ def as_toml(structure: Mapping[str, Any]) -> str:
     return "\n".join(_table("", structure)).lstrip("\n") + "\n"
 
 
+def _audit(audit: AuditConfig) -> dict[str, Any]:
+    return {
+        "segment_bytes": audit.segment_bytes,
+        "segment_age": duration.text(audit.segment_age),
+        **({} if audit.keep is None else {"keep": duration.text(audit.keep)}),
+        "checkpoint": duration.text(audit.checkpoint),
+        "required": list(audit.required),
+        "required_within": duration.text(audit.within),
+        **({"sinks": {one.name: _sink(one) for one in audit.sinks.values()}} if audit.sinks else {}),
+    }
+
+
+def _sink(sink: SinkConfig) -> dict[str, Any]:
+    return {"type": sink.type, "send": sink.send, **_reached(sink)}
+
+
+def _notify(notify: NotifyConfig) -> dict[str, Any]:
+    program = {"program": _arguments(notify.program)} if notify.program else {}
+    return {**program, **_reached(notify), "again": duration.text(notify.again), "at_most": notify.most}
+
+
+def _reached(one: SinkConfig | NotifyConfig) -> dict[str, Any]:
+    said = {"address": shown(one.address), "ca_file": one.ca_file, "token_file": one.token_file}
+    return {name: str(value) for name, value in said.items() if value}
+
+
 def _backend(backend: BackendConfig) -> dict[str, Any]:
-    return {"type": backend.type, **{name: _plain(value, name) for name, value in backend.options.items()}}
+    own: dict[str, Any] = {} if backend.rotate is None else {"rotate": in_words(backend.rotate)}
+    if backend.rotate is not None and backend.rotate.reencrypt:
+        own["rotate"]["reencrypt"] = True
+    return {"type": backend.type, **{name: _plain(value, name) for name, value in backend.options.items()}, **own}
 
 
 def _secret(secret: SecretConfig) -> dict[str, Any]:
@@ -57,9 +90,8 @@ def _secret(secret: SecretConfig) -> dict[str, Any]:
 
 
 def _rotate(rotate: RotateConfig) -> dict[str, Any]:
-    every = {} if rotate.every is None else {"every": duration.text(rotate.every)}
     command = {"with": _arguments(rotate.command)} if rotate.command else {}
-    return {**every, **command, "grace": duration.text(rotate.grace)}
+    return {**in_words(rotate), **command, "grace": duration.text(rotate.grace)}
 
 
 def _server(server: ServerConfig) -> dict[str, Any]:

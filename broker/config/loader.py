@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from broker.config import files, sections, servers, template
+from broker.config import audit_section, files, sections, servers, template
 from broker.config.document import Document, parse
 from broker.config.model import LOCAL, SEALED, BackendConfig, Config, SecretConfig, ServerConfig
 from broker.config.problems import MOST, InvalidConfigError, Problem, Problems
@@ -25,7 +25,8 @@ ENTRY_POINTS: Final = "mcp_broker.backends"
 """The entry-point group in which packages name the backends that they bring."""
 
 _SECTIONS: Final = ("backends", "secrets", "servers")
-_TOP: Final = (*_SECTIONS, "limits", "autostart")
+_SINGLE: Final = ("limits", "audit", "notify")
+_TOP: Final = (*_SECTIONS, *_SINGLE, "autostart")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _MISPLACED: Final = {
     "mcpServers": "servers stand in tables: [servers.NAME]",
@@ -93,7 +94,9 @@ def build(documents: Iterable[Document], *, mode: Mode, uid: int, types: Collect
         # A secret may name a backend that is wrong itself: one mistake is told once.
         secrets=MappingProxyType(_secrets(merged.tables["secrets"], {LOCAL, *merged.tables["backends"]})),
         servers=MappingProxyType(_servers(merged.tables["servers"], mode=mode, uid=uid)),
-        limits=Limits() if merged.limits is None else sections.limits(merged.limits),
+        limits=Limits() if (limits := merged.single.get("limits")) is None else sections.limits(limits),
+        audit=audit_section.audit(merged.single.get("audit")),
+        notify=audit_section.notify(merged.single.get("notify")),
         autostart=merged.autostart,
     )
     problems.settle()
@@ -127,7 +130,7 @@ class _Merged:
 
     files: list[Path] = field(default_factory=list)
     tables: dict[str, dict[str, Table]] = field(default_factory=lambda: {name: {} for name in _SECTIONS})
-    limits: Table | None = None
+    single: dict[str, Table] = field(default_factory=dict)
     autostart: bool = True
 
 
@@ -144,7 +147,7 @@ def _merge(documents: Iterable[Document], problems: Problems) -> _Merged:
                 top.reject(*path, text=f"stands in {before.where(path)} as well", hint="keep one of the two")
         for name in _SECTIONS:
             merged.tables[name] |= _named(top.take_table(name), name)
-        merged.limits = top.take_table("limits") or merged.limits
+        merged.single |= {name: table for name in _SINGLE if (table := top.take_table(name)) is not None}
         flag = top.take_flag("autostart")
         merged.autostart = merged.autostart if flag is None else flag
     return merged

@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from broker.config.problems import Location
+from broker.config.replacing import RotateConfig
+from broker.config.recording import AuditConfig, NotifyConfig
 from broker.config.template import Template
 from broker.core.model import Limits, Policy, SecretRule, ServerRule
 from broker.paths import Mode
@@ -142,6 +144,8 @@ class ServerConfig:
     def grants(self) -> frozenset[str]:
         """Return every secret that it may have: a reference is its own grant."""
         return self.needs.union(self.allow)
+        audit: how the log is kept and where copies of it go.
+        notify: whom to tell of what needs a person.
 
     def origin(self, key: str) -> Location:
         """Return where one of its keys stands."""
@@ -152,6 +156,8 @@ class ServerConfig:
 class Config:
     """
     The whole config.
+    audit: AuditConfig = field(default_factory=AuditConfig)
+    notify: NotifyConfig = field(default_factory=NotifyConfig)
 
     Attributes:
         mode: whose broker it is for.

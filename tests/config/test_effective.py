@@ -22,6 +22,13 @@ def test_has_every_default() -> None:
     expected = {
         "autostart": True,
         "limits": {"connections": 1024, "requests_per_second": 2000, "leases": 4096, "message_bytes": 1048576},
+        "audit": {
+            "segment_bytes": 67108864,
+            "segment_age": "7d",
+            "checkpoint": "1h",
+            "required": ["file"],
+            "required_within": "2s",
+        },
         "backends": {"local": {"type": "sealed"}},
         "secrets": {"github": {"backend": "local", "path": "github", "ttl": "1h", "stale": "0s", "params": {}}},
         "servers": {

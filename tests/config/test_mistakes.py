@@ -48,7 +48,7 @@ BRACES = "write {{ and }} for braces that are no reference"
             "autostrat = true",
             (
                 '1: autostrat: unknown key, the nearest known one is "autostart" '
-                "(known here: autostart, backends, limits, secrets, servers)"
+                "(known here: audit, autostart, backends, limits, notify, secrets, servers)"
             ),
         ),
         ("[mcpServers.a]", "1: mcpServers: unknown key (servers stand in tables: [servers.NAME])"),
@@ -264,6 +264,9 @@ words = st.sampled_from(
         "secrets",
         "backends",
         "limits",
+        "audit",
+        "notify",
+        "sinks",
         "a",
         "env",
         "files",
