@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from broker.config.problems import Location
-from broker.config.replacing import RotateConfig
 from broker.config.recording import AuditConfig, NotifyConfig
 from broker.config.template import Template
 from broker.core.model import Limits, Policy, SecretRule, ServerRule
@@ -144,8 +143,6 @@ class ServerConfig:
     def grants(self) -> frozenset[str]:
         """Return every secret that it may have: a reference is its own grant."""
         return self.needs.union(self.allow)
-        audit: how the log is kept and where copies of it go.
-        notify: whom to tell of what needs a person.
 
     def origin(self, key: str) -> Location:
         """Return where one of its keys stands."""
@@ -156,8 +153,6 @@ class ServerConfig:
 class Config:
     """
     The whole config.
-    audit: AuditConfig = field(default_factory=AuditConfig)
-    notify: NotifyConfig = field(default_factory=NotifyConfig)
 
     Attributes:
         mode: whose broker it is for.
@@ -166,6 +161,8 @@ class Config:
         secrets: those that are declared, by name.
         servers: by name.
         limits: what one uid may use.
+        audit: how the log is kept and where copies of it go.
+        notify: whom to tell of what needs a person.
         autostart: whether commands may start the daemon themselves.
 
     """
@@ -176,6 +173,8 @@ class Config:
     secrets: Mapping[str, SecretConfig] = field(default_factory=_nothing)
     servers: Mapping[str, ServerConfig] = field(default_factory=_nothing)
     limits: Limits = field(default_factory=Limits)
+    audit: AuditConfig = field(default_factory=AuditConfig)
+    notify: NotifyConfig = field(default_factory=NotifyConfig)
     autostart: bool = True
 
     def secret(self, name: str) -> SecretConfig:
