@@ -7,8 +7,9 @@ refuses to quote what stands there instead.
 """
 
 from broker.config.loader import load, load_file
-from broker.config.model import BackendConfig, Config, RotateConfig, SecretConfig, ServerConfig
+from broker.config.model import BackendConfig, Config, SecretConfig, ServerConfig
 from broker.config.problems import InvalidConfigError, Location, Problem
+from broker.config.replacing import RotateConfig
 from broker.config.template import Reference, Template
 
 __all__ = [

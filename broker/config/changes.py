@@ -13,6 +13,7 @@ from broker.config import duration
 from broker.config.model import BackendConfig, Config, SecretConfig, ServerConfig
 from broker.config.plaintext import shown
 from broker.config.problems import dotted
+from broker.config.replacing import in_words
 from broker.core.model import Limits
 
 T = TypeVar("T")
@@ -46,6 +47,7 @@ def _section(
 def _backend(old: BackendConfig, new: BackendConfig) -> Iterator[str]:
     yield from _words("type", old.type, new.type)
     yield from _keys("", old.options, new.options)
+    yield from _keys("", _only("rotate", old.rotate), _only("rotate", new.rotate))
 
 
 def _secret(old: SecretConfig, new: SecretConfig) -> Iterator[str]:
@@ -61,6 +63,8 @@ def _secret(old: SecretConfig, new: SecretConfig) -> Iterator[str]:
     yield from _words("rotate.grace", duration.text(old.rotate.grace), duration.text(new.rotate.grace))
     if old.rotate.command != new.rotate.command:
         yield "rotate.with changed"
+    rest = [{**in_words(one), "every": None} for one in (old.rotate, new.rotate)]
+    yield from _keys("rotate.", *rest)
 
 
 def _server(old: ServerConfig, new: ServerConfig) -> Iterator[str]:

@@ -12,9 +12,10 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from broker.config import duration
-from broker.config.model import BackendConfig, Config, RotateConfig, SecretConfig, ServerConfig
+from broker.config.model import BackendConfig, Config, SecretConfig, ServerConfig
 from broker.config.plaintext import HIDDEN, argument_looks_secret, looks_secret, shown
 from broker.config.recording import AuditConfig, NotifyConfig, SinkConfig
+from broker.config.replacing import RotateConfig, in_words
 from broker.config.template import Template
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -71,7 +72,10 @@ def _reached(one: SinkConfig | NotifyConfig) -> dict[str, Any]:
 
 
 def _backend(backend: BackendConfig) -> dict[str, Any]:
-    return {"type": backend.type, **{name: _plain(value, name) for name, value in backend.options.items()}}
+    own: dict[str, Any] = {} if backend.rotate is None else {"rotate": in_words(backend.rotate)}
+    if backend.rotate is not None and backend.rotate.reencrypt:
+        own["rotate"]["reencrypt"] = True
+    return {"type": backend.type, **{name: _plain(value, name) for name, value in backend.options.items()}, **own}
 
 
 def _secret(secret: SecretConfig) -> dict[str, Any]:
@@ -86,9 +90,8 @@ def _secret(secret: SecretConfig) -> dict[str, Any]:
 
 
 def _rotate(rotate: RotateConfig) -> dict[str, Any]:
-    every = {} if rotate.every is None else {"every": duration.text(rotate.every)}
     command = {"with": _arguments(rotate.command)} if rotate.command else {}
-    return {**every, **command, "grace": duration.text(rotate.grace)}
+    return {**in_words(rotate), **command, "grace": duration.text(rotate.grace)}
 
 
 def _server(server: ServerConfig) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from broker.config.problems import Location
 from broker.config.recording import AuditConfig, NotifyConfig
+from broker.config.replacing import RotateConfig
 from broker.config.template import Template
 from broker.core.model import Limits, Policy, SecretRule, ServerRule
 from broker.paths import Mode
@@ -24,9 +25,6 @@ SEALED: Final = "sealed"
 
 DEFAULT_TTL: Final = 3600.0
 """Seconds that a lease lasts where the config does not say."""
-
-DEFAULT_GRACE: Final = 600.0
-"""Seconds for which the previous version outlives a rotation where the config does not say."""
 
 _NOWHERE: Final = Location(file=Path("broker.toml"))
 
@@ -44,6 +42,7 @@ class BackendConfig:
         name: as the config calls it.
         type: which adapter it is.
         options: everything else that stands in its table, for the adapter to judge.
+        rotate: when its own key or login is replaced; None for never.
         where: its table.
 
     """
@@ -51,24 +50,8 @@ class BackendConfig:
     name: str
     type: str
     options: Mapping[str, Any] = field(default_factory=_nothing)
+    rotate: RotateConfig | None = None
     where: Location = field(default=_NOWHERE, compare=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RotateConfig:
-    """
-    How a secret is replaced at its source.
-
-    Attributes:
-        every: seconds between rotations; None for only when asked.
-        command: what does it, its program and arguments; empty where the backend does.
-        grace: seconds for which the previous version stays good.
-
-    """
-
-    every: float | None = None
-    command: tuple[str, ...] = ()
-    grace: float = DEFAULT_GRACE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

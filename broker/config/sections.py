@@ -9,14 +9,14 @@ from dataclasses import fields
 from types import MappingProxyType
 from typing import Final
 
-from broker.config.model import DEFAULT_GRACE, DEFAULT_TTL, LOCAL, SEALED, BackendConfig, RotateConfig, SecretConfig
+from broker.config import rotate
+from broker.config.model import DEFAULT_TTL, LOCAL, SEALED, BackendConfig, SecretConfig
 from broker.config.problems import meant
 from broker.config.table import Table
 from broker.core.model import Limits
 
 SECRET_KEYS: Final = frozenset({"backend", "path", "ttl", "stale", "params", "rotate"})
 
-_ROTATE_KEYS: Final = frozenset({"every", "with", "grace"})
 _MISPLACED: Final = {
     "value": "no secret stands in the config: mcp-broker secret set NAME",
     "type": 'a type belongs to a backend: [backends.NAME], and backend = "NAME" here',
@@ -25,7 +25,6 @@ _MISPLACED: Final = {
 }
 
 _SHORTEST_TTL: Final = 1.0
-_SHORTEST_ROTATION: Final = 60.0
 _SMALLEST_MESSAGE: Final = 1024
 
 
@@ -40,8 +39,9 @@ def backend(name: str, table: Table) -> BackendConfig | None:
         if "type" not in table.rows:
             table.reject(text="has no type", hint='type = "vault", for one')
         return None
-    options = {key: value for key, value in table.rows.items() if key != "type"}
-    return BackendConfig(name=name, type=kind, options=MappingProxyType(options), where=table.where())
+    options = {key: value for key, value in table.rows.items() if key not in {"type", "rotate"}}
+    own = rotate.of_backend(table.take_table("rotate"), keyed=name == LOCAL)
+    return BackendConfig(name=name, type=kind, options=MappingProxyType(options), rotate=own, where=table.where())
 
 
 def check_type(found: BackendConfig, table: Table, types: Collection[str]) -> None:
@@ -73,7 +73,7 @@ def secret(name: str, table: Table, backends: Collection[str]) -> SecretConfig:
         ttl=DEFAULT_TTL if ttl is None else ttl,
         stale=table.take_seconds("stale") or 0.0,
         params=MappingProxyType(dict(params.rows) if params is not None else {}),
-        rotate=_rotate(table.take_table("rotate")),
+        rotate=rotate.of_secret(table.take_table("rotate")),
         where=table.where(),
     )
 
@@ -86,17 +86,3 @@ def limits(table: Table) -> Limits:
     if 0 < found.get("message_bytes", 0) < _SMALLEST_MESSAGE:
         table.reject("message_bytes", text=f"must be 0 or at least {_SMALLEST_MESSAGE}, or no request fits in")
     return Limits(**found)
-
-
-def _rotate(table: Table | None) -> RotateConfig | None:
-    if table is None:
-        return None
-    table.expect(_ROTATE_KEYS)
-    every = table.take_seconds("every", lowest=_SHORTEST_ROTATION)
-    command = table.take_words("with")
-    grace = table.take_seconds("grace")
-    if not table.rows.keys() & {"every", "with"}:
-        table.reject(text="says neither when nor how", hint='every = "30d", with = ["PROGRAM"], or both')
-    if command is not None and (not command or not command[0]):
-        table.reject("with", text="names no program")
-    return RotateConfig(every=every, command=command or (), grace=DEFAULT_GRACE if grace is None else grace)

@@ -9,15 +9,9 @@ from hypothesis import strategies as st
 
 from broker.config import load, load_file
 from broker.config.loader import installed_types
-from broker.config.model import (
-    DEFAULT_GRACE,
-    BackendConfig,
-    Config,
-    RotateConfig,
-    SecretConfig,
-    ServerConfig,
-)
+from broker.config.model import BackendConfig, Config, SecretConfig, ServerConfig
 from broker.config.problems import MOST, InvalidConfigError
+from broker.config.replacing import DEFAULT_GRACE, RotateConfig
 from broker.config.template import parse
 from broker.core.model import Limits, Policy, SecretRule, ServerRule
 from broker.paths import Places, within

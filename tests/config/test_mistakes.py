@@ -160,7 +160,10 @@ BRACES = "write {{ and }} for braces that are no reference"
         ("[secrets.a]\nrotate = { with = [] }", "2: secrets.a.rotate.with: names no program"),
         (
             "[secrets.a]\nrotate = { with = ['x'], evry = 1 }",
-            '2: secrets.a.rotate.evry: unknown key, the nearest known one is "every" (known here: every, grace, with)',
+            (
+                '2: secrets.a.rotate.evry: unknown key, the nearest known one is "every" '
+                "(known here: cron, every, generate, grace, jitter, max_age, oauth2, timezone, window, with)"
+            ),
         ),
         (
             "[backends.a]\ntype = 'valt'",
