@@ -4,7 +4,7 @@ What every backend is made of: secrets, credentials, the protocol, the errors.
 This module refuses to do I/O and to know any particular source.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, NoReturn, Protocol, final, runtime_checkable
@@ -121,6 +121,8 @@ class Surroundings:
         config: the directory that relative paths in the config start from.
         state: the directory for what must outlive a boot.
         drawer: where the backend may keep one value sealed; None where there is no such place.
+        shared: what the backends of one broker have in common, by a name of their own: two that use the same
+            keyring must not have it ask a person twice.
 
     """
 
@@ -128,6 +130,7 @@ class Surroundings:
     config: Path
     state: Path
     drawer: Drawer | None = None
+    shared: MutableMapping[str, Any] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -251,6 +254,47 @@ class LoggedInBackend(Backend, Protocol):
 
     async def log_out(self) -> None:
         """Give the login back: whatever hangs on it is worthless then. Never fails."""
+        ...
+
+
+class Lock(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What keeps a backend locked, and what opens it.
+
+    Attributes:
+        what: what is locked, in words: ``the keyring 'Login'``.
+        takes_password: whether ``unlock`` can open it with a password; without, it asks somebody itself.
+
+    """
+
+    what: str
+    takes_password: bool
+
+
+@runtime_checkable
+class UnlockableBackend(Backend, Protocol):
+    """A backend that a person can unlock through the broker."""
+
+    async def lock(self) -> Lock | None:
+        """Return what is locked, or None where nothing is. Asks nobody."""
+        ...
+
+    async def unlock(self, password: Secret | None) -> None:
+        """
+        Unlock it with a password, or have it ask somebody; it tries again, whatever was tried before.
+
+        Raises ``RefusedError`` where the password is wrong, ``LockedError`` where nobody answers.
+        """
+        ...
+
+
+@runtime_checkable
+class UnhurriedBackend(Backend, Protocol):
+    """A backend that costs something to look at: a library to load, somebody else's program to start."""
+
+    @property
+    def idle(self) -> bool:
+        """Return whether nobody has needed it yet. Then the daemon does not look how it is at its start."""
         ...
 
 

@@ -36,6 +36,7 @@ from backends.master_key import KeySource
 from backends.options import Options
 from backends.sealed_rows import Shelf, View
 from backends.sealed_store import Rotated, SealedStore, Stage
+from backends.storable import check_name, exposed
 from backends.worker import Worker, settled
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ KEEP: Final = 10
 """Versions of a secret that stay, where the config does not say."""
 
 _MOST: Final = 1000
-_NAME_BYTES: Final = 512
 _RETRY_SECONDS: Final = 1.0
 _DRAWER: Final = "\x1f"
 """What the names of other backends' drawers begin with. No secret's name does: it is printable."""
@@ -165,10 +165,10 @@ class SealedBackend:
 
     async def put(self, path: str, values: Mapping[str, Secret]) -> int:
         """Write a new version and make it current; return its number. On disk when it returns."""
-        _check_name(path)
-        exposed = _exposed(path, values)
+        check_name(path)
+        fields = exposed(path, values)
         await self._opened()
-        return await self._written(lambda: self._store.put(path, exposed))
+        return await self._written(lambda: self._store.put(path, fields))
 
     async def delete(self, path: str) -> None:
         """Remove the secret with all its versions."""
@@ -196,8 +196,8 @@ class SealedBackend:
         """Keep one value under a drawer's name, or none."""
         view = await self._opened()
         if value is not None:
-            exposed = {"value": value.expose()}
-            await self._written(lambda: self._store.put(name, exposed, keep=1))
+            kept = {"value": value.expose()}
+            await self._written(lambda: self._store.put(name, kept, keep=1))
         elif name in view.shelves:
             await self._written(lambda: self._store.delete(name))
 
@@ -333,25 +333,3 @@ def _raise_again(fault: BackendError) -> NoReturn:
 
 def _not_found(path: str) -> SecretNotFoundError:
     return SecretNotFoundError(f"there is no secret {path}", hint=f"mcp-broker secret set {path}")
-
-
-def _check_name(path: str) -> None:
-    if not path.isprintable() or not 0 < len(path.encode(errors="replace")) <= _NAME_BYTES:
-        message = f"a secret's name is 1 to {_NAME_BYTES} printable bytes"
-        raise RefusedError(message)
-
-
-def _exposed(path: str, values: Mapping[str, Secret]) -> dict[str, str]:
-    if not values:
-        message = f"the secret {path} would have no field"
-        raise RefusedError(message, hint=f"mcp-broker secret set {path}")
-    exposed = {field: secret.expose() for field, secret in values.items()}
-    for field, value in exposed.items():
-        try:
-            field.encode()
-            value.encode()
-        except UnicodeEncodeError:
-            # The cause would hold the value.
-            message = f"a value of the secret {path} is not text"
-            raise RefusedError(message) from None
-    return exposed
