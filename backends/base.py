@@ -400,6 +400,10 @@ class OutcomeUnknownError(BackendError):
     """The source may have minted something and its answer was lost. Never retried blindly."""
 
 
+class ConflictError(BackendError):
+    """Somebody else has changed it meanwhile. Nothing was written."""
+
+
 class MisconfiguredError(BackendError):
     """The config asks for something the source cannot do."""
 

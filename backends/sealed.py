@@ -170,6 +170,13 @@ class SealedBackend:
         await self._opened()
         return await self._written(lambda: self._store.put(path, fields))
 
+    async def put_if(self, path: str, values: Mapping[str, Secret], *, expected: int | None) -> int:
+        """Write as ``put`` does if the current version is ``expected``; raise ``ConflictError`` where it is not."""
+        check_name(path)
+        taken = exposed(path, values)
+        await self._opened()
+        return await self._written(lambda: self._store.put_if(path, taken, expected=expected))
+
     async def delete(self, path: str) -> None:
         """Remove the secret with all its versions."""
         await self._opened()

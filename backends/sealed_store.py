@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, final
 
 from backends import sealed_file, sealed_rows
-from backends.base import BackendError, CorruptError, SecretNotFoundError, UnavailableError
+from backends.base import BackendError, ConflictError, CorruptError, SecretNotFoundError, UnavailableError
 from backends.envelope import Cipher, OpenError, fresh_key
 from backends.master_key import KeySource, MasterKey, Wrapping
 from backends.sealed_file import Header
@@ -112,6 +112,14 @@ class SealedStore:
         change = sealed_rows.add(view, name, values, now=self._clock(), keep=keep or self._keep)
         self._make(change)
         return change.view.shelves[name].version
+
+    def put_if(self, name: str, values: Mapping[str, str], *, expected: int | None) -> int:
+        """Write a new version if the current one is ``expected``, None for none; return its number."""
+        shelf = self._ready().shelves.get(name)
+        if (None if shelf is None else shelf.version) != expected:
+            message = f"the secret {name} was changed meanwhile"
+            raise ConflictError(message)
+        return self.put(name, values)
 
     def delete(self, name: str) -> None:
         """Remove a secret with all its versions."""

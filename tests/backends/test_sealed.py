@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from backends.base import (
+    ConflictError,
     CorruptError,
     MisconfiguredError,
     RefusedError,
@@ -56,6 +57,21 @@ def test_no_value_and_no_key_stands_in_its_files(tmp_path: Path) -> None:
     while_open = using(sealed(tmp_path, key), look)
     after = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert (False, True) == (b"canary-" in while_open + after, b"github" in after)
+
+
+def test_a_checked_write_is_over_what_the_writer_has_seen(tmp_path: Path) -> None:
+    """Of two who have seen the same version one writes, and the other is told; None is for what is not there yet."""
+
+    async def race(backend: SealedBackend) -> list[object]:
+        wrote: list[object] = []
+        for value, expected in (("a", None), ("b", None), ("b", 1), ("c", 1), ("c", 2)):
+            try:
+                wrote.append(await backend.put_if("github", secrets(value=value), expected=expected))
+            except ConflictError:
+                wrote.append("conflict")
+        return [*wrote, await issue(backend, "github")]
+
+    assert [1, "conflict", 2, "conflict", 3, {"value": "c"}] == using(sealed(tmp_path), race)
 
 
 def test_the_wal_is_empty_after_every_change(tmp_path: Path) -> None:
