@@ -6,10 +6,16 @@ names the nearest that there is: a misspelt option that is passed over is an
 option that somebody believes in.
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from types import MappingProxyType
+from typing import Any, Final, final
 
 from backends.base import MisconfiguredError
+
+_PART: Final = re.compile(r"([0-9]{1,9})(d|h|m|s)")
+_LENGTH: Final = re.compile(rf"(?:{_PART.pattern})+")
+_UNITS: Final[Mapping[str, int]] = MappingProxyType({"d": 86400, "h": 3600, "m": 60, "s": 1})
 
 
 @final
@@ -52,6 +58,21 @@ class Options:
             raise self._wrong(key, f"a whole number from {least} to {most}")
         return value
 
+    def seconds(self, key: str, *, default: float, least: float, most: float) -> float:
+        """Return a length of time: ``"10s"``, ``"5m"``, ``"1h"``, or a number of seconds."""
+        value = self._options.get(key, default)
+        found = _seconds(value)
+        if found is None or not least <= found <= most:
+            raise self._wrong(key, f"a length of time from {least:g}s to {most:g}s, such as {default:g}s")
+        return found
+
+    def texts(self, key: str) -> Sequence[str]:
+        """Return a list of strings, none of them empty; an empty list where there is none."""
+        value = self._options.get(key, ())
+        if not isinstance(value, (list, tuple)) or not all(isinstance(each, str) and each for each in value):
+            raise self._wrong(key, "a list of strings")
+        return tuple(value)
+
     def table(self, key: str) -> Mapping[str, Any]:
         """Return a table; an empty one where there is none."""
         value = self._options.get(key, {})
@@ -62,6 +83,14 @@ class Options:
     def _wrong(self, key: str, expected: str) -> MisconfiguredError:
         # What stands there is not repeated: somebody may have put a value where a name belongs.
         return MisconfiguredError(f"{self.where}.{key} must be {expected}")
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str) and _LENGTH.fullmatch(value) and value:
+        return sum(int(count) * _UNITS[unit] for count, unit in _PART.findall(value))
+    return None
 
 
 def _nearest(key: str, known: Sequence[str]) -> str:

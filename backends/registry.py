@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 GROUP: Final = "mcp_broker.backends"
 """The entry-point group in which others add theirs."""
 
-BUILT_IN: Final[Mapping[str, str]] = MappingProxyType({"sealed": "backends.sealed:from_config"})
+BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "sealed": "backends.sealed:from_config",
+        "keyring": "backends.os_keyring:from_config",
+        "vault": "backends.vault:from_config",
+    },
+)
 
 Factory = Callable[[str, Mapping[str, Any], Surroundings], Backend]
 

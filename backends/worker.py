@@ -1,5 +1,5 @@
 """
-One thread that does one job after another, for libraries that block.
+Threads that do one job after another, for libraries that block.
 
 It refuses to be waited for at the end of the program: a thread that hangs in a
 frozen file system, or in a keyring's prompt that nobody answers, must not keep
@@ -19,34 +19,44 @@ _T = TypeVar("_T")
 
 @final
 class Worker:
-    """A thread of its own and the queue before it. It starts with the first job."""
+    """Threads of its own, one where nothing else is said, and the queue before them. Each starts when it is needed."""
 
-    __slots__ = ("_jobs", "_name", "_thread")
+    __slots__ = ("_busy", "_jobs", "_lock", "_most", "_name", "_threads")
 
-    def __init__(self, name: str) -> None:
-        """Call the thread ``name``."""
+    def __init__(self, name: str, *, threads: int = 1) -> None:
+        """Call the threads ``name``; with one of them, what is submitted is done in that order."""
         self._name = name
+        self._most = threads
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._threads = 0
+        self._busy = 0
+        """Jobs that were submitted and are not done."""
+        self._lock = threading.Lock()
 
     def submit(self, job: Callable[[], _T]) -> Future[_T]:
-        """Do ``job`` after all that was submitted before it. After ``stop`` nothing is done any more."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            self._thread.start()
+        """Do ``job``, begun after all that was submitted before it. After ``stop`` nothing is done any more."""
         future: Future[_T] = Future()
+        with self._lock:
+            self._busy += 1
+            wanted = self._threads < min(self._busy, self._most)
+            self._threads += wanted
+        if wanted:
+            threading.Thread(target=self._work, name=self._name, daemon=True).start()
         self._jobs.put(lambda: _do(job, future))
         return future
 
     def stop(self) -> None:
-        """End the thread when it has done what it has. Returns at once."""
-        self._jobs.put(None)
+        """End the threads when they have done what they have. Returns at once."""
+        for _ in range(self._most):
+            self._jobs.put(None)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
             # What a job closed over may hold a key; it must not live until the next one comes.
             del job
+            with self._lock:
+                self._busy -= 1
 
 
 def _do(job: Callable[[], _T], future: Future[_T]) -> None:

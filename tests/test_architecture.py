@@ -68,6 +68,7 @@ LIBRARIES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "mcp": frozenset({"broker.demo"}),
         "msgspec": frozenset({"broker", "backends"}),
         "rich": frozenset({"broker.cli", "broker.demo"}),
+        "urllib3": frozenset({"backends"}),
         "uvloop": frozenset({"broker.daemon"}),
     }
 )

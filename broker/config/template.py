@@ -167,6 +167,9 @@ def _value(reference: Reference, values: Mapping[str, Mapping[str, Secret]]) -> 
     name = reference.secret
     field = _WHOLE if reference.field is None else reference.field
     fields = values.get(name, {})
+    if reference.field is None and len(fields) == 1:
+        # Who has written it in another place may call the only field what they like.
+        field = next(iter(fields))
     if field not in fields:
         raise _absent(reference, fields)
     text = fields[field].expose()

@@ -1,0 +1,431 @@
+"""
+Credentials from a Vault or an OpenBao: read, minted, kept alive, given back.
+
+What is read from a K/V engine is kept for a moment, so that a thousand servers
+that start at once cause one request. What is minted is minted once: where an
+answer is lost nobody asks again, and where the policy lets the broker have a
+token for each credential, revoking that takes back what nobody has seen.
+
+This backend refuses to make more of a lease than the token that it hangs on,
+to follow a redirect to a foreign host, and to read anything from the environment.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final, final
+
+import msgspec
+
+from backends import vault_engines, vault_policy
+from backends.base import (
+    BackendError,
+    Credential,
+    Health,
+    Lack,
+    LeaseGoneError,
+    MisconfiguredError,
+    Preparation,
+    RefusedError,
+    SecretNotFoundError,
+    Surroundings,
+    UnavailableError,
+)
+from backends.vault_engines import Mount, Plan, plan
+from backends.vault_kept import Kept
+from backends.vault_lease import VaultLease, decoded, encoded
+from backends.vault_line import Line, Spoken
+from backends.vault_meaning import WrongMethodError, deleted, meaning
+from backends.vault_options import VaultOptions, read
+from backends.vault_state import state
+from backends.vault_tokens import Tokens
+from backends.vault_wire import Answer, Kind
+
+CHILD_TTL: Final = 3600.0
+"""Seconds that the token of one credential lives when it is not renewed; it is, with the credential."""
+
+LONGEST: Final = 32 * 86400.0
+"""Seconds that what a mount makes may live where the mount does not say: the server's own default."""
+
+_MOST_TTL: Final = 400 * 86400.0
+_LAGS: Final = (0.1, 0.3, 0.6)
+"""Seconds to wait for a standby that is behind what was read before, again and again."""
+
+
+def from_config(name: str, options: Mapping[str, Any], surroundings: Surroundings) -> "VaultBackend":
+    """Return the backend that ``[backends.NAME]`` describes (``vault_options``)."""
+    return VaultBackend(name, read(name, options, surroundings), surroundings)
+
+
+class _Child(msgspec.Struct, frozen=True):
+    """A token for one credential."""
+
+    kept: Kept
+    accessor: str
+    secret: Any
+
+
+class _Read(msgspec.Struct, frozen=True):
+    """What was read, when on the monotonic clock, which version that was, and when it was written."""
+
+    credential: Credential
+    at: float
+    version: int
+    written: str
+
+
+@final
+class VaultBackend:
+    """A backend that prepares, examines, and has a login."""
+
+    def __init__(
+        self, name: str, options: VaultOptions, surroundings: Surroundings, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Describe it; nothing is asked yet."""
+        self.name = name
+        self._options = options
+        self._clock = clock
+        self._line = Line(name, options)
+        self._tokens = Tokens(name, options, self._line, surroundings.drawer, clock=clock)
+        self._calls: Any = None
+        self._mounts: dict[str, Mount] = {}
+        self._read: dict[tuple[str, bytes], _Read] = {}
+        self._shared: dict[object, asyncio.Task[Any]] = {}
+        self._children: dict[str, _Child] = {}
+        self._may_have_children: tuple[str, bool] = ("", False)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def open(self) -> None:
+        """Load what asking needs, and begin to log in. Nobody waits for a server."""
+        if self._calls is None:
+            await self._line.open()
+            await asyncio.to_thread(self._tokens.open)
+            self._calls = await asyncio.to_thread(importlib.import_module, "backends.vault_calls")
+            self._soon(self._tokens.mind())
+
+    async def close(self) -> None:
+        """Let go of the connections. Nothing is revoked, and the tokens are kept."""
+        tasks = [task for task in self._tasks if not task.done()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+        self._line.close()
+
+    def mints(self, path: str) -> bool:
+        """Return whether what is there is made anew each time; yes where the server has not said yet what it is."""
+        return plan(self._mount(path), path, {}).mints
+
+    def at_hand(self, path: str) -> Credential | None:
+        """Return what was read a moment ago."""
+        found = self._read.get((path, b""))
+        if found is None or time.monotonic() - found.at >= self._options.cache:
+            return None
+        return found.credential
+
+    async def prepare(self, path: str, *, params: Mapping[str, Any], intent: str) -> Preparation:
+        """Make a token for the credential that is about to be minted, where the policy allows it."""
+        mount = await self._mounted(path)
+        found = plan(mount, path, params)
+        if not found.mints:
+            return Preparation()
+        longest = (mount.longest if mount is not None else 0.0) or LONGEST
+        if found.revoke is not None or not await self._can_have_children():
+            return Preparation(longest=longest)
+        answer, kept = await self._asked(self._calls.making_child(CHILD_TTL), what="a token for each credential")
+        auth = answer.auth
+        if auth is None or auth.token is None:
+            return Preparation(longest=longest)
+        self._children[intent] = _Child(kept, auth.accessor, auth.token)
+        return Preparation(handle=encoded(VaultLease(child=auth.accessor)), longest=min(longest, auth.ttl or longest))
+
+    async def issue(self, path: str, *, params: Mapping[str, Any], intent: str) -> Credential:
+        """Read or mint what is at ``path``."""
+        self._require_open()
+        child = self._children.pop(intent, None)
+        try:
+            found = plan(await self._mounted(path), path, params)
+            if found.mints:
+                return await self._mint(found, child)
+        except BackendError:
+            if child is not None:
+                self._soon(self._discard(VaultLease(child=child.accessor)))
+            raise
+        if not found.kept:
+            answer, _ = await self._asked(self._calls.fetching(found), what=path)
+            return self._of_answer(found, answer)
+        key = (path, msgspec.json.encode(dict(params)) if params else b"")
+        credential: Credential = await self._once(key, lambda: self._current(key, found))
+        return credential
+
+    async def renew(self, backend_lease: str, *, increment: float) -> float:
+        """Prolong a lease, and the token that it hangs on; return the seconds that both have."""
+        self._require_open()
+        lease = decoded(backend_lease)
+        if lease.id is None:
+            message = "what has no lease cannot be renewed"
+            raise RefusedError(message)
+        kept = self._tokens.of(lease.token)
+        answer, _ = await self._asked(self._calls.renewing(lease.id, increment), what="a lease")
+        ends = [answer.lease_duration]
+        if kept is not None and (left := kept.left(self._clock())) is not None:
+            ends.append(left)
+        if lease.child is not None:
+            wanted = max(CHILD_TTL, 2 * increment)
+            child, _ = await self._asked(self._calls.renewing_child(lease.child, wanted), what="a lease's own token")
+            if child.auth is not None and child.auth.ttl:
+                ends.append(child.auth.ttl)
+        return min(ends)
+
+    async def revoke(self, backend_lease: str) -> None:
+        """Revoke what a lease is about, done when this returns. What is gone already is a success."""
+        self._require_open()
+        lease = decoded(backend_lease)
+        refused: BackendError | None = None
+        if lease.id is not None:
+            try:
+                await self._gone(self._calls.revoking(lease.id))
+            except RefusedError as error:
+                # Where the policy lacks this, the token of its own can still be revoked.
+                if lease.child is None:
+                    raise
+                refused = error
+        if lease.child is not None:
+            await self._gone(self._calls.revoking_child(lease.child))
+        if lease.serial is not None:
+            await self._gone(self._calls.revoking_serial(lease.path, lease.serial))
+        if refused is not None and lease.child is None:
+            raise refused
+
+    async def health(self) -> Health:
+        """Say whether it answers, as what the broker is logged in, and until when."""
+        if self._calls is None:
+            return Health(state="unavailable", detail="it was not opened yet")
+        return await state(self._line, self._tokens)
+
+    async def examine(self, wanted: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Lack]:
+        """Say which of these paths the policy does not allow, or are not there, without reading any."""
+        self._require_open()
+        lacking: dict[str, Lack] = {}
+        plans: dict[str, Plan] = {}
+        for path, params in wanted.items():
+            try:
+                plans[path] = plan(await self._mounted(path), path, params)
+            except (RefusedError, MisconfiguredError, SecretNotFoundError) as error:
+                lacking[path] = Lack(error.message, error.hint)
+        if not plans:
+            return lacking
+        asked = [each.path for each in plans.values()]
+        answer, _ = await self._asked(self._calls.capabilities(asked), what="its own capabilities")
+        for path, each in plans.items():
+            capabilities = vault_policy.wanted(each)
+            if not self._calls.allowed(answer, each.path, capabilities):
+                message = f"the policy does not allow to {capabilities[-1]} {each.path}"
+                lacking[path] = Lack(message, f"mcp-broker vault policy {self.name} | bao policy write mcp-broker -")
+        return lacking
+
+    async def policy(self, wanted: Mapping[str, Mapping[str, Any]]) -> str:
+        """Return the policy that these paths need; of one that is not reachable, careful guesses."""
+        plans, unsure = [], []
+        for path, params in wanted.items():
+            with contextlib.suppress(BackendError):
+                mount = None if self._calls is None else await self._mounted(path)
+                if mount is not None:
+                    plans.append(plan(mount, path, params))
+                    continue
+            if params or path.partition("/")[2].partition("/")[0] in vault_engines.MINTING:
+                plans.append(plan(None, path, params))
+            else:
+                unsure.append(path)
+        return vault_policy.text(plans, unsure=unsure, children=self._options.child_tokens is not False)
+
+    async def log_out(self) -> None:
+        """Revoke the broker's tokens."""
+        if self._calls is not None:
+            await self._tokens.log_out()
+
+    async def _mint(self, found: Plan, child: _Child | None) -> Credential:
+        """Mint, once. Who waits may go away; what was made then is given back."""
+        task = self._soon(self._minted(found, child))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(self._nobody_waits)
+            raise
+
+    async def _minted(self, found: Plan, child: _Child | None) -> Credential:
+        kept = None if child is None else child.kept
+        secret = None if child is None else child.secret
+        try:
+            answer, kept = await self._asked(
+                self._calls.fetching(found), what=found.path, minting=True, kept=kept, token=secret
+            )
+        except WrongMethodError:
+            # Nothing was done: what is there wants a write.
+            written = msgspec.structs.replace(found, write=True)
+            answer, kept = await self._asked(
+                self._calls.fetching(written), what=found.path, minting=True, kept=kept, token=secret
+            )
+        lease = VaultLease(
+            id=answer.lease_id or None,
+            token=kept.accessor,
+            child=None if child is None or not answer.lease_id else child.accessor,
+            serial=str((answer.data or {}).get("serial_number") or "") or None if found.revoke else None,
+            path=found.revoke or "",
+        )
+        if child is not None and lease.child is None:
+            self._soon(self._discard(VaultLease(child=child.accessor)))
+        if not answer.data or answer.wrapped:
+            self._soon(self._discard(lease))
+            message = f"{found.path} has answered without a credential"
+            raise MisconfiguredError(message, hint=f"bao read {found.path}")
+        ttl = vault_engines.lifetime(answer, now=self._clock())
+        left = kept.left(self._clock()) if lease.id is not None else None
+        ends = [each for each in (ttl, left, _MOST_TTL if ttl is not None else None) if each is not None]
+        return Credential(
+            values=vault_engines.fields(answer.data),
+            backend_lease=encoded(lease) if lease.id or lease.serial else None,
+            ttl=min(ends, default=None),
+            renewable=answer.renewable and lease.id is not None,
+        )
+
+    def _nobody_waits(self, task: "asyncio.Task[Credential]") -> None:
+        if not task.cancelled() and task.exception() is None and task.result().backend_lease is not None:
+            self._soon(self._discard(decoded(task.result().backend_lease or "")))
+
+    async def _discard(self, lease: VaultLease) -> None:
+        """Give back what nobody got, as far as that goes; what stays ends by itself."""
+        with contextlib.suppress(BackendError):
+            await self.revoke(encoded(lease))
+
+    async def _current(self, key: tuple[str, bytes], found: Plan) -> Credential:
+        """Read what is kept; never something older than what was read before."""
+        before = self._read.get(key)
+        for pause in (*_LAGS, None):
+            try:
+                answer, _ = await self._asked(self._calls.fetching(found), what=key[0])
+            except SecretNotFoundError:
+                if before is None or pause is None or len(self._options.addresses) == 1:
+                    self._read.pop(key, None)
+                    raise
+            else:
+                version, written = vault_engines.version_of(answer) if found.versioned else (0, "")
+                credential = vault_engines.static(found, answer)
+                behind = before is not None and not found.query and version < before.version
+                # With all its versions removed, a secret begins again at 1.
+                if credential is not None and not (behind and before is not None and written <= before.written):
+                    self._read[key] = _Read(credential, time.monotonic(), version, written)
+                    return credential
+                if credential is None and found.versioned:
+                    self._read.pop(key, None)
+                    raise deleted(key[0])
+            if pause is not None:
+                await asyncio.sleep(pause)
+        message = f"{key[0]} is just being changed, or a standby is behind"
+        raise UnavailableError(message, hint="ask again in a moment")
+
+    def _of_answer(self, found: Plan, answer: Answer) -> Credential:
+        credential = vault_engines.static(found, answer)
+        if credential is None:
+            raise deleted(found.path)
+        return credential
+
+    def _mount(self, path: str) -> Mount | None:
+        """Return what is known to be mounted at a path; of two, the one further in."""
+        path = path.strip("/") + "/"
+        known = [mount for mount in self._mounts.values() if path.startswith(mount.path)]
+        return max(known, key=lambda mount: len(mount.path), default=None)
+
+    async def _mounted(self, path: str) -> Mount | None:
+        """Return what is mounted at a path, asking once; None where the server does not say."""
+        self._require_open()
+        known = self._mount(path)
+        if known is not None:
+            return known
+        found: Mount | None = await self._once(("mount", path.partition("/")[0], path), lambda: self._locate(path))
+        return found
+
+    async def _locate(self, path: str) -> Mount | None:
+        try:
+            answer, _ = await self._asked(self._calls.locating(path.strip("/")), what=path)
+        except (SecretNotFoundError, MisconfiguredError):
+            return None
+        mount = vault_engines.mount_of(answer.data)
+        if mount is not None:
+            self._mounts[mount.path] = mount
+        return mount
+
+    async def _can_have_children(self) -> bool:
+        """Return whether a token can be made for each credential, asked once for each login."""
+        if self._options.child_tokens is False:
+            return False
+        kept = await self._tokens.current()
+        if self._may_have_children[0] != kept.accessor:
+            paths = tuple(vault_policy.CHILDREN)
+            answer, kept = await self._asked(self._calls.capabilities(paths), what="its own capabilities")
+            may = not kept.batch and all(self._calls.allowed(answer, path, vault_policy.WRITE) for path in paths)
+            self._may_have_children = (kept.accessor, may)
+        if self._options.child_tokens and not self._may_have_children[1]:
+            message = "child_tokens = true, and the policy does not let the broker have them"
+            raise RefusedError(message, hint=f"mcp-broker vault policy {self.name}")
+        return self._may_have_children[1]
+
+    async def _asked(
+        self,
+        say: Spoken,
+        *,
+        what: str,
+        minting: bool = False,
+        kept: Kept | None = None,
+        token: Any = None,  # noqa: ANN401
+    ) -> tuple[Answer, Kept]:
+        """
+        Ask with the broker's token, or with one below it; where that has died meanwhile, log in and ask once more.
+
+        Raises every ``BackendError``, and no fault of the server's.
+        """
+        fault_error: type[Exception] = self._line.http.FaultError
+        for last in (False, True):
+            own = kept if kept is not None and not last else await self._tokens.current()
+            try:
+                return await self._line.ask(say, token=token or own.secret, minting=minting), own
+            except fault_error as error:
+                fault = error.fault  # type: ignore[attr-defined]  # of a class that is loaded late
+                if fault.kind is Kind.FORBIDDEN and not last and token is None and not await self._tokens.lives(own):
+                    continue
+                raise meaning(fault, what=what, backend=self.name) from None
+        raise AssertionError
+
+    async def _gone(self, say: Spoken) -> None:
+        """Ask for something to be revoked; that it is not known is a success."""
+        try:
+            await self._asked(say, what="a revocation")
+        except (SecretNotFoundError, LeaseGoneError):
+            return
+
+    async def _once(self, key: object, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:  # noqa: ANN401
+        """Do something once for all who want it at the same time. Who goes away takes nothing from the others."""
+        task = self._shared.get(key)
+        if task is None:
+            task = self._shared[key] = self._soon(work())
+            task.add_done_callback(lambda _: self._shared.pop(key, None))
+        return await asyncio.shield(task)
+
+    def _soon(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # Whoever waited got it; where everybody has gone there is nobody to tell.
+            task.exception()
+
+    def _require_open(self) -> None:
+        if self._calls is None:
+            message = "it was not opened yet"
+            raise UnavailableError(message)
