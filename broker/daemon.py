@@ -143,7 +143,7 @@ class Daemon:
             scheduler = asyncio.create_task(
                 Scheduler(
                     running,
-                    each_tick=(self._look_at_config, self._sweep, self._report),
+                    each_tick=(self._look_at_config, self._sweep, self._report, running.service.reading.tick),
                     sweeps=[entrance.sweep for entrance in entrances],
                 ).run()
             )
@@ -178,7 +178,7 @@ class Daemon:
             refusals=refusals,
             clock=clock,
         )
-        endings.forget = service.forget_values
+        endings.forget = service.minting.forget
         boot = boot_id()
         stored, intents = await store.open()
         await audit.open()

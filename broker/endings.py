@@ -17,12 +17,13 @@ from typing import Any, Final, Literal
 from backends.base import Backend
 from broker.attest import Anchor, find
 from broker.audit import AuditLog
-from broker.core.leases import Expire, LeaseTable, Renew
+from broker.core.leases import Expire, LeaseTable, Renew, Replace
 from broker.core.model import Intent, Lease, LeaseChanged, Process
 from broker.errors import UnavailableError
 from broker.lifelines import Lifelines
 from broker.records import what
-from broker.revoker import Revoker
+from broker.release import taken_back
+from broker.revoker import IRREVOCABLE, Revoker
 from broker.store import Store
 
 Watcher = Callable[[LeaseChanged], None]
@@ -54,7 +55,7 @@ class Endings:
         self._clock = clock
         self._lifelines = Lifelines(self._process_ended)
         self._watchers: dict[Process, set[Watcher]] = {}
-        self.revoker = Revoker(self._revoke, self._revoked, self._not_revoked)
+        self.revoker = Revoker(self._revoke, self._revoked, self._not_revoked, clock=clock)
         self.unknown: dict[str, Intent] = {}
         self._boot = ""
         self.forget: Callable[[Lease], None] = lambda _: None
@@ -66,8 +67,8 @@ class Endings:
 
         A lease whose process still lives goes on; what the others left is
         revoked, and so is what had ended before. An intent without a lease is
-        something that may exist and that nobody holds: it is listed until it is
-        gone by itself.
+        something that may exist and that nobody holds: it is revoked by its
+        handle, or listed until it is gone by itself.
 
         Raises:
             UnavailableError: it cannot be known which processes live. Nothing that may be in use was revoked.
@@ -75,6 +76,7 @@ class Endings:
         """
         self._lifelines.open()
         self._boot = boot
+        over: list[Lease] = []
         for lease in sorted(leases, key=lambda each: each.issued_at):
             if lease.ended:
                 self.revoker.add(lease)
@@ -82,17 +84,21 @@ class Endings:
                 self._leases.add(lease)
             else:
                 try:
-                    self._take_up(lease, find(lease.process, boot=boot))
+                    anchor = find(lease.process, boot=boot)
+                    if anchor is None:
+                        over.append(lease)
+                    else:
+                        self._take_up(lease, anchor)
                 except OSError as error:
                     message = f"the processes that hold leases cannot be watched: {error.strerror}"
                     raise UnavailableError(message, hint=MORE_FILES) from None
+        # Only when all that live are known: what one of them shares with a process that has ended is in use.
+        for lease in over:
+            self._ended(lease, "lease/ended", "its process had ended while the broker was away")
         for intent in intents:
             self.lost(intent)
 
-    def _take_up(self, lease: Lease, anchor: Anchor | None) -> None:
-        if anchor is None:
-            self._ended(lease, "lease/ended", "its process had ended while the broker was away")
-            return
+    def _take_up(self, lease: Lease, anchor: Anchor) -> None:
         self._leases.add(lease)
         self._lifelines.hold(anchor)
         anchor.close()
@@ -115,23 +121,49 @@ class Endings:
             self._lifelines.release(lease.process)
         self._ended(lease, event, reason, **facts)
 
-    def bar(self, lease: Lease, reason: str, **facts: Any) -> None:  # noqa: ANN401 -- an audit field
-        """Revoke a lease by an admin's word: its process gets this secret no more."""
+    def gone(self, lease: Lease, reason: str) -> None:
+        """End a lease whose backend no longer knows it, and all about the same thing: who asks again gets another."""
+        for each in self._sharing(lease) or (lease,):
+            self.end(each, "lease/ended", reason)
+            self.tell(each, "revoked")
+
+    def bar(self, leases: Iterable[Lease], reason: str, *, killed: bool = False) -> int:
+        """
+        Revoke leases by an admin's word; return how many. Their processes get these secrets no more.
+
+        What they share with others is worthless then, so the others' leases end,
+        too; they may ask again.
+
+        Args:
+            leases: which.
+            reason: for the record.
+            killed: whether it is the whole server that is taken from their processes.
+
+        """
+        barred = [lease for lease in leases if self._bar(lease, reason, killed=killed)]
+        for lease in barred:
+            for other in self._sharing(lease):
+                self.end(other, "lease/ended", "what it shared was revoked by an admin")
+                self.tell(other, "revoked")
+        return len(barred)
+
+    def _bar(self, lease: Lease, reason: str, *, killed: bool) -> bool:
         lease = self._hung_on_asker(lease)
-        before = self._leases.bar(lease.accessor)
+        before = self._leases.bar(lease.accessor, killed=killed)
         if before is None or before.barred:
-            return
+            return False
         barred = self._leases.get(lease.accessor)
-        if barred is None:
-            self._ended(lease, "lease/revoked", reason, **facts)
+        self._audit.note("lease/revoked", **what(lease), reason=reason)
+        self.forget(lease)
+        if barred is None and lease.backend_lease is None:
+            self._store.forget_soon([lease.accessor])
         else:
-            self._audit.note("lease/revoked", **what(lease), reason=reason, **facts)
-            self.forget(lease)
             # One row says both, that it is over and that its process is barred: a crash finds both or neither.
-            self._store.keep_soon([barred])
-            if lease.backend_lease is not None:
-                self.revoker.add(lease)
+            self._store.keep_soon([barred or replace(lease, ended=True)])
+        if lease.backend_lease is not None:
+            self.revoker.add(lease)
         self.tell(lease, "revoked")
+        return True
 
     def _hung_on_asker(self, lease: Lease) -> Lease:
         """Hang a lease that hangs on its time alone on the process that asked for it, so that it can be barred."""
@@ -165,12 +197,21 @@ class Endings:
         self._store.keep_soon([replace(lease, ended=True)])
         self.revoker.add(lease)
 
+    def take_back(self, intent: Intent) -> None:
+        """Revoke whatever has come of an intent by its handle, until the backend says yes."""
+        lease = taken_back(intent)
+        self._store.keep_soon([lease])
+        self.revoker.add(lease)
+
     def lost(self, intent: Intent) -> None:
-        """List what may exist at a backend and nobody knows."""
-        if intent.gone_by <= self._clock():
+        """Revoke what may exist at a backend and nobody knows or, where that cannot be, list it."""
+        if intent.handle is not None:
+            self.take_back(intent)
+        elif intent.gone_by <= self._clock():
             self._store.forget_soon([intent.accessor])
             return
-        self.unknown[intent.accessor] = intent
+        else:
+            self.unknown[intent.accessor] = intent
         self._audit.note(
             "lease/unknown",
             accessor=intent.accessor,
@@ -179,6 +220,7 @@ class Endings:
             backend=intent.backend,
             uid=intent.uid,
             expires_at=intent.gone_by,
+            outcome="listed" if intent.handle is None else "to be given back",
         )
 
     def watch(self, process: Process, watcher: Watcher) -> None:
@@ -192,27 +234,32 @@ class Endings:
         if not watchers:
             self._watchers.pop(process, None)
 
+    def watched(self, lease: Lease) -> bool:
+        """Return whether anybody would hear that this lease is no longer what it was."""
+        return lease.process in self._watchers
+
     def tell(self, lease: Lease, reason: Reason) -> None:
         """Tell whoever watches for the lease's process that it is no longer what it was."""
         if lease.process is not None:
             for watcher in tuple(self._watchers.get(lease.process, ())):
                 watcher(LeaseChanged(accessor=lease.accessor, secret=lease.secret, reason=reason))
 
-    def due(self, now: float) -> list[Lease]:
-        """End what has expired; return what wants to be renewed."""
-        wanted: list[Lease] = []
+    def due(self, now: float) -> list[Renew | Replace]:
+        """End what has expired; return what wants to be renewed or replaced."""
+        wanted: list[Renew | Replace] = []
         for due in self._leases.due(now):
             match due:
-                case Renew(lease):
-                    wanted.append(lease)
+                case Renew() | Replace():
+                    wanted.append(due)
                 case Expire(lease):
                     self._ended(lease, "lease/expired", "its time was over")
-                    self.tell(lease, "expiring")
+                    # What is over at its source by itself has another value there now.
+                    self.tell(lease, "expiring" if lease.gone_by is None else "rotated")
         for accessor, intent in tuple(self.unknown.items()):
             if intent.gone_by <= now:
                 del self.unknown[accessor]
                 self._store.forget_soon([accessor])
-        self.revoker.tick(time.monotonic())
+        self.revoker.tick()
         return wanted
 
     def _process_ended(self, process: Process) -> None:
@@ -222,12 +269,16 @@ class Endings:
     def _ended(self, lease: Lease, event: str, reason: str, **facts: Any) -> None:  # noqa: ANN401 -- audit fields
         self._audit.note(event, **what(lease), reason=reason, **facts)
         self.forget(lease)
-        if lease.backend_lease is not None:
+        if lease.backend_lease is not None and not self._sharing(lease):
             # Its process may live on, so that after a crash nothing else would tell that it is over.
             self._store.keep_soon([replace(lease, ended=True)])
             self.revoker.add(lease)
         else:
             self._store.forget_soon([lease.accessor])
+
+    def _sharing(self, lease: Lease) -> tuple[Lease, ...]:
+        """Return all leases in force that are about what this one is about at its backend."""
+        return () if lease.backend_lease is None else self._leases.sharing(lease.backend, lease.backend_lease)
 
     async def _revoke(self, lease: Lease) -> None:
         assert lease.backend_lease is not None
@@ -243,4 +294,5 @@ class Endings:
             self._store.keep_soon([replace(barred, backend_lease=None)])
 
     def _not_revoked(self, lease: Lease, attempts: int, kind: str) -> None:
-        self._audit.note("lease/not-given-back", **what(lease), count=attempts, code=kind)
+        event = "lease/irrevocable" if attempts >= IRREVOCABLE else "lease/not-given-back"
+        self._audit.note(event, **what(lease), count=attempts, code=kind)

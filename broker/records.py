@@ -56,12 +56,14 @@ def release_facts(audit: AuditLog, peer: Peer, taken: Release, wanted: Wanted) -
     What a connection's records of one lease have in common is worked out once.
     """
     lease, fingerprint = taken.lease, _fingerprints(audit, taken.credential)
-    known = peer.recorded.get(lease.accessor)
+    known = None if taken.stale else peer.recorded.get(lease.accessor)
     if known is None or known[0] is not lease or known[1] != fingerprint:
         facts = what(lease) | who(peer)
         facts["bound"] = "ttl" if lease.process is None else lease.process.pid
         facts["dialect"] = wanted.dialect
         facts["fingerprint"] = fingerprint
+        if taken.stale:
+            return chain.facts(facts | {"stale": True})
         known = (lease, fingerprint, chain.facts(facts))
         if len(peer.recorded) < MOST_REMEMBERED:
             peer.recorded[lease.accessor] = known

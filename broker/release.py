@@ -42,11 +42,21 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Release(msgspec.Struct, frozen=True):
-    """What may leave now: a lease and the values it is about."""
+    """
+    What may leave now.
+
+    Attributes:
+        lease: the promise.
+        credential: the values it is about.
+        new: whether the lease was made for this.
+        stale: whether the backend did not answer, and these are the values that it gave last.
+
+    """
 
     lease: Lease
     credential: Credential
     new: bool
+    stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +70,24 @@ class Opening:
 
 
 def as_issued(lease: Lease, credential: Credential) -> Lease:
-    """Return the promised lease with what the backend made of it: its own name, its version, a shorter life."""
+    """
+    Return the promised lease with what the backend made of it: its own name, its version, a shorter life.
+
+    What cannot be renewed at its backend is over there at a time that nobody
+    moves. Where there is nothing to renew at a backend, more time is given here,
+    but not beyond that.
+    """
     ttl = lease.ttl if credential.ttl is None else min(lease.ttl, credential.ttl)
+    last = None if credential.ttl is None or credential.renewable else lease.issued_at + credential.ttl
+    here = credential.backend_lease is None and (last is None or lease.issued_at + ttl < last)
     return replace(
         lease,
         version=credential.version,
         backend_lease=credential.backend_lease,
-        renewable=credential.renewable or credential.backend_lease is None,
+        renewable=credential.renewable or here,
         expires_at=lease.issued_at + ttl,
         ttl=ttl,
+        gone_by=last,
     )
 
 
@@ -83,4 +102,22 @@ def intent_of(lease: Lease) -> Intent:
         process=lease.process,
         started_at=lease.issued_at,
         gone_by=lease.expires_at + BACKEND_DEADLINE,
+    )
+
+
+def taken_back(intent: Intent) -> Lease:
+    """Return the lease of what may have come of an intent with a handle: it has ended, and is to be revoked by that."""
+    return Lease(
+        accessor=intent.accessor,
+        secret=intent.secret,
+        server=intent.server,
+        backend=intent.backend,
+        process=intent.process,
+        uid=intent.uid,
+        issued_at=intent.started_at,
+        expires_at=intent.gone_by,
+        ttl=intent.gone_by - intent.started_at,
+        backend_lease=intent.handle,
+        renewable=False,
+        ended=True,
     )

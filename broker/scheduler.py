@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from broker.config import SecretConfig
+from broker.core.leases import Renew, Replace
 from broker.core.model import Lease
 from broker.core.policy import Ask, Refused, decide
 from broker.errors import BrokerError
@@ -54,16 +56,17 @@ class Scheduler:
         """Tick until cancelled. A part that fails is logged and does not stop the others."""
         async with asyncio.TaskGroup() as group:
             while True:
-                for lease in self._tick():
-                    if lease.accessor not in self._renewing:
-                        self._renewing.add(lease.accessor)
-                        group.create_task(self._renew(lease))
+                for due in self._tick():
+                    name = _name(due.lease)
+                    if name not in self._renewing:
+                        self._renewing.add(name)
+                        group.create_task(self._renew(due, name))
                 await asyncio.sleep(TICK)
 
-    def _tick(self) -> list[Lease]:
+    def _tick(self) -> list[Renew | Replace]:
         running, now = self._running, self._running.clock()
         self._mind_the_clock(now)
-        wanted: list[Lease] = []
+        wanted: list[Renew | Replace] = []
         for part in (running.refusals.tick, *self._each_tick):
             self._safely(part, now)
         for part in self._sweeps:
@@ -93,27 +96,52 @@ class Scheduler:
         except Exception as error:  # noqa: BLE001 -- see _tick
             _log.error("%s failed: %s", getattr(part, "__qualname__", "a part"), type(error).__name__)
 
-    async def _renew(self, lease: Lease) -> None:
+    async def _renew(self, due: Renew | Replace, name: str) -> None:
         try:
-            async with self._renewals.setdefault(lease.backend, asyncio.Semaphore(RENEWALS_AT_ONCE)):
-                await self._prolong(lease)
+            async with self._renewals.setdefault(due.lease.backend, asyncio.Semaphore(RENEWALS_AT_ONCE)):
+                await self._prolong(due)
         except Exception as error:  # noqa: BLE001 -- one lease must not end the renewal of all others
             _log.error("a lease could not be renewed: %s", type(error).__name__)
         finally:
-            self._renewing.discard(lease.accessor)
+            self._renewing.discard(name)
 
-    async def _prolong(self, lease: Lease) -> None:
-        """Renew a lease whose process lives, as long as the config still grants it."""
-        service = self._running.service
+    async def _prolong(self, due: Renew | Replace) -> None:
+        """Renew or replace a lease whose process lives, as long as the config still grants it."""
+        running, service = self._running, self._running.service
+        # While it waited for its turn it may have ended, or have been renewed along with another.
+        lease = running.leases.get(due.lease.accessor)
+        if lease is None or lease.barred or lease.expires_at > due.lease.expires_at:
+            return
         if isinstance(decide(service.policy, lease.holds, Ask(server=lease.server, secret=lease.secret)), Refused):
             return
+        secret = service.config.secret(lease.secret)
         try:
-            renewed = await service.prolong(lease, min(lease.ttl, service.config.secret(lease.secret).ttl))
+            if lease.renewable:
+                await self._more_time(lease, secret, last=isinstance(due, Replace))
+            elif running.endings.watched(lease):
+                # For nobody who hears of it nothing is minted: it would live in vain.
+                await service.renewals.replace(lease, secret)
         except BrokerError as error:
-            if lease.accessor not in self._in_trouble:
+            if running.leases.get(lease.accessor) is not None and lease.accessor not in self._in_trouble:
                 self._in_trouble.add(lease.accessor)
-                self._running.audit.note("lease/not-renewed", **what(lease), code=error.code)
-                self._running.endings.tell(lease, "expiring")
+                running.audit.note("lease/not-renewed", **what(lease), code=error.code)
+                running.endings.tell(lease, "expiring")
         else:
             self._in_trouble.discard(lease.accessor)
-            self._running.audit.note("lease/renewed", **what(renewed))
+
+    async def _more_time(self, lease: Lease, secret: SecretConfig, *, last: bool) -> None:
+        """Renew a lease; where that fails and little time is left, replace it for who hears of it."""
+        running, renewals = self._running, self._running.service.renewals
+        try:
+            renewed = await renewals.prolong(lease, min(lease.ttl, secret.ttl))
+        except BrokerError:
+            if not last or running.leases.get(lease.accessor) is None or not running.endings.watched(lease):
+                raise
+            await renewals.replace(lease, secret)
+        else:
+            running.audit.note("lease/renewed", **what(renewed))
+
+
+def _name(lease: Lease) -> str:
+    """Return what is renewed at once: leases that are about one thing at a backend are renewed together."""
+    return lease.accessor if lease.backend_lease is None else f"{lease.backend} {lease.backend_lease}"

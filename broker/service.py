@@ -10,35 +10,37 @@ record on disk, and nothing is released to a process that has ended.
 """
 
 import asyncio
+import math
 import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
-from backends import base
 from backends.base import Backend, Credential
-from broker.attest import Peer
+from broker.attest import Anchor, Peer
 from broker.audit import AuditLog
 from broker.config import Config, SecretConfig
-from broker.core.leases import LeaseTable, renewal_at
+from broker.core.leases import GROWTH, LeaseTable, renewal_at, replaceable
 from broker.core.model import Lease, Process
 from broker.core.policy import Allowed, Ask, Decision, Refused, decide
 from broker.endings import MORE_FILES, Endings
 from broker.errors import (
-    BrokerError,
     DeniedError,
     LeaseNotFoundError,
-    OutcomeUnknownError,
     RateLimitedError,
     RequestError,
     UnavailableError,
 )
+from broker.minting import Minting
+from broker.reading import Reading
 from broker.records import release_facts, what, who
 from broker.refusals import Refusals
-from broker.release import BACKEND_DEADLINE, Opening, Release, Wanted, as_issued, intent_of
+from broker.release import Opening, Release, Wanted, as_issued
+from broker.renewals import Renewals
 from broker.store import Store
-from broker.translate import translated
 
 LEAST_BOUND_TTL: Final = 10.0
 """Seconds that a lease lasts at least that hangs on a process: it is renewed by itself, and each time is work."""
@@ -70,9 +72,18 @@ class Service:
         self.endings = endings
         self.refusals = refusals
         self.clock = clock
-        self.config = config
-        self.policy = config.policy()
-        self._secrets = config.known_secrets()
+        self.minting = Minting(store=store, endings=endings, leases=leases, clock=clock)
+        self.reading = Reading(clock=clock)
+        self.renewals = Renewals(
+            backends=backends,
+            store=store,
+            audit=audit,
+            leases=leases,
+            endings=endings,
+            minting=self.minting,
+            clock=clock,
+        )
+        self._take_over(config)
         self._taking: dict[tuple[Process, str, str], asyncio.Future[None]] = {}
         self._promised: Counter[int] = Counter()
         """Leases that are being made, by uid: they count, so that many requests at once do not pass the limit."""
@@ -82,14 +93,16 @@ class Service:
         """Goes up with whatever takes something away: another config, a kill switch."""
         self._killed: dict[str, int] = {}
         """For each server, the epoch in which everything of it was revoked last."""
-        self._minted: dict[str, Credential] = {}
-        """Values of minted credentials: a backend does not say them twice, and who asks again gets the same."""
 
-    def adopt(self, config: Config) -> None:
-        """Put another config in force, as a whole."""
+    def _take_over(self, config: Config) -> None:
         self.config = config
         self.policy = config.policy()
         self._secrets = config.known_secrets()
+        self.reading.adopt(self._secrets.values())
+
+    def adopt(self, config: Config) -> None:
+        """Put another config in force, as a whole."""
+        self._take_over(config)
         self._epoch += 1
 
     def kill(self, server: str) -> None:
@@ -120,6 +133,8 @@ class Service:
         except BaseException as error:
             self._withhold(taken, error)
             raise
+        if self.minting.instead:
+            self._let_go_of_before(taken.lease)
         return taken
 
     async def _take_once(self, peer: Peer, allowed: Allowed, wanted: Wanted) -> Release:
@@ -143,59 +158,48 @@ class Service:
         """Make a lease and what it is about; where there is something to revoke, each is on disk before the next."""
         secret = self._secrets[wanted.secret]
         backend = self.backends[secret.backend]
-        held = None if backend.mints(secret.path) else self._held(allowed, wanted)
-        if held is not None:
-            return self._current(held, await self._from_backend(backend, secret, held))
+        mints, held = backend.mints(secret.path), self._held(allowed, wanted)
+        if held is not None and not mints:
+            credential, stale = await self.reading.read(backend, secret, held.accessor)
+            return self._current(held, credential, stale=stale)
         lease = self._promise(peer, allowed, wanted, secret)
+        hang, stale = partial(self._hang, holder=wanted.holder), False
         self._promised[lease.uid] += 1
         try:
-            if backend.mints(secret.path):
-                await self.store.intend(intent_of(lease))
-                lease, credential = await self._mint(backend, secret, lease)
-                self._minted[lease.accessor] = credential
+            if mints:
+                lease, credential = await self.minting.take(backend, secret, lease, hang=hang, fresh=wanted.fresh)
+                if held is not None and self._ends_soon(held):
+                    self.minting.instead[lease.accessor] = held.accessor
             else:
-                credential = await self._from_backend(backend, secret, lease)
+                credential, stale = await self.reading.read(backend, secret, lease.accessor)
                 lease = as_issued(lease, credential)
                 self.store.keep_soon([lease])
-            self.leases.add(lease)
+                self.leases.add(lease)
+                hang(lease)
         finally:
             self._promised[lease.uid] -= 1
-        self._hang(lease, wanted)
-        return Release(lease, credential, new=True)
+        return Release(lease, credential, new=True, stale=stale)
 
-    def _hang(self, lease: Lease, wanted: Wanted) -> None:
+    def _hang(self, lease: Lease, *, holder: Anchor | None) -> None:
         """Hang a lease on its process; one that nobody watches would never end."""
         try:
-            if wanted.holder is not None:
-                self.endings.hold(wanted.holder)
+            if holder is not None:
+                self.endings.hold(holder)
         except OSError as error:
             self.endings.end(lease, "credential/withheld", "unavailable")
             message = f"the process cannot be watched: {error.strerror}"
             raise UnavailableError(message, hint=MORE_FILES) from None
 
-    async def _mint(self, backend: Backend, secret: SecretConfig, intended: Lease) -> tuple[Lease, Credential]:
-        """
-        Have the backend make something, and the lease of it on disk.
+    def _ends_soon(self, held: Lease) -> bool:
+        """Return whether who asks again gets another credential than this, which was minted."""
+        now = self.clock()
+        return held.expires_at <= now or replaceable(held, now)
 
-        Where the outcome is unknown the intent stays, and is listed until what
-        may exist is gone by itself; it is never tried again blindly.
-        """
-        try:
-            credential = await self._from_backend(backend, secret, intended)
-        except BaseException as error:
-            if isinstance(error, BrokerError) and not isinstance(error, OutcomeUnknownError):
-                self.store.forget_soon([intended.accessor])
-            else:
-                # Whatever nobody expected may have happened after the mint.
-                self.endings.lost(intent_of(intended))
-            raise
-        lease = as_issued(intended, credential)
-        try:
-            await self.store.keep(lease)
-        except BaseException:
-            self.endings.give_back(lease)
-            raise
-        return lease, credential
+    def _let_go_of_before(self, lease: Lease) -> None:
+        """End the lease in the place of which this one has been released now."""
+        before = self.leases.get(self.minting.instead.pop(lease.accessor, ""))
+        if before is not None and not before.barred:
+            self.endings.end(before, "lease/ended", f"{lease.accessor} was released in its place")
 
     def _held(self, allowed: Allowed, wanted: Wanted) -> Lease | None:
         """Return the lease that the process already holds by the same rule, unless it wants another."""
@@ -212,30 +216,45 @@ class Service:
         held = self._held(allowed, wanted)
         if held is None:
             return None
-        if held.backend_lease is not None:
-            known = self._minted.get(held.accessor)
-            return None if known is None or held.expires_at <= self.clock() else Release(held, known, new=False)
+        if held.backend_lease is not None or held.gone_by is not None:
+            known = self.minting.values.get(held.accessor)
+            return None if known is None or self._ends_soon(held) else Release(held, known, new=False)
         secret = self._secrets[wanted.secret]
         credential = None if secret.params else self.backends[secret.backend].at_hand(secret.path)
         return None if credential is None else self._current(held, credential)
 
-    def _current(self, held: Lease, credential: Credential) -> Release:
+    def _current(self, held: Lease, credential: Credential, *, stale: bool = False) -> Release:
         """Return a static lease with the version that is issued now and, where that is due, with more time."""
         now = self.clock()
+        if credential.ttl is not None and not stale:
+            held = self._lasting(held, credential, now)
         due = renewal_at(held) <= now
         if due or credential.version != held.version:
             expires_at = now + held.ttl if due else held.expires_at
+            if held.gone_by is not None:
+                expires_at = min(expires_at, held.gone_by)
             version = credential.version
             held = self.leases.renewed(held.accessor, now=now, expires_at=expires_at, version=version) or held
             self.store.keep_soon([held])
-        return Release(held, credential, new=False)
+        return Release(held, credential, new=False, stale=stale)
+
+    def _lasting(self, held: Lease, credential: Credential, now: float) -> Lease:
+        """Return a static lease with the end that its source has put to the value meanwhile, where that is another."""
+        anew = as_issued(replace(held, issued_at=now, ttl=self._secrets[held.secret].ttl), credential)
+        moved = math.inf if None in {held.gone_by, anew.gone_by} else (anew.gone_by or 0.0) - (held.gone_by or 0.0)
+        if held.gone_by == anew.gone_by or -1.0 < moved < held.ttl * GROWTH:
+            return held
+        self.leases.remove(held.accessor)
+        held = replace(anew, issued_at=held.issued_at)
+        self.leases.add(held)
+        self.store.keep_soon([held])
+        return held
 
     def _withhold(self, taken: Release, error: BaseException) -> None:
         """Undo what was made for nothing: what is not released is revoked, and that is recorded."""
         now = self.leases.get(taken.lease.accessor)
         if taken.new and now is not None and not now.barred:
             self.endings.end(taken.lease, "credential/withheld", getattr(error, "code", "internal"))
-            self._minted.pop(taken.lease.accessor, None)
         else:
             self.endings.withheld(taken.lease, getattr(error, "code", "internal"))
 
@@ -243,7 +262,7 @@ class Service:
         """Meanwhile an admin may have revoked it or changed the config, or the process may have ended."""
         if epoch != self._epoch:
             if self._killed.get(lease.server, 0) > epoch:
-                self.endings.bar(lease, "its server was revoked while it was made")
+                self.endings.bar([lease], "its server was revoked while it was made", killed=True)
             else:
                 self._accept(peer, wanted, self._verdict(peer, wanted))
         now = self.leases.get(lease.accessor)
@@ -291,28 +310,8 @@ class Service:
         lease = self._own(peer, accessor)
         self._require_granted(peer, lease)
         wanted = Wanted(secret=lease.secret, ttl=ttl or lease.ttl, holder=peer.anchor if lease.process else None)
-        renewed = await self.prolong(lease, _length(wanted, self.config.secret(lease.secret)))
+        renewed = await self.renewals.prolong(lease, _length(wanted, self.config.secret(lease.secret)))
         await self.audit.append("lease/renewed", what(renewed) | who(peer))
-        return renewed
-
-    async def prolong(self, lease: Lease, ttl: float) -> Lease:
-        """Renew a lease, at its backend where it has one there, for a caller or because it is due."""
-        if lease.backend_lease is not None:
-            if not lease.renewable:
-                message = "this lease cannot be renewed"
-                raise RequestError(message, hint='ask for another: "fresh": true')
-            backend = self.backends[lease.backend]
-            try:
-                async with asyncio.timeout(BACKEND_DEADLINE):
-                    ttl = await backend.renew(lease.backend_lease, increment=ttl)
-            except (base.BackendError, TimeoutError) as error:
-                raise translated(error) from None
-        now = self.clock()
-        renewed = self.leases.renewed(lease.accessor, now=now, expires_at=now + ttl, version=lease.version)
-        if renewed is None:
-            message = "the lease has ended"
-            raise LeaseNotFoundError(message)
-        self.store.keep_soon([renewed])
         return renewed
 
     async def give_back(self, peer: Peer, accessor: str) -> None:
@@ -321,12 +320,7 @@ class Service:
         if lease.process is None:
             # Any process of the user may know its accessor.
             self._require_granted(peer, lease)
-        self._minted.pop(accessor, None)
         self.endings.end(lease, "lease/released", "released")
-
-    def forget_values(self, lease: Lease) -> None:
-        """Drop what is kept for a lease that has ended."""
-        self._minted.pop(lease.accessor, None)
 
     def _require_granted(self, peer: Peer, lease: Lease) -> None:
         ask = Ask(server=lease.server, secret=lease.secret)
@@ -361,7 +355,7 @@ class Service:
         if isinstance(decision, Refused):
             raise self.refusals.refuse(peer.workload, ask, decision)
         for process in (peer.workload.process, None if wanted.holder is None else wanted.holder.process):
-            if process is not None and self.leases.barred(process, wanted.secret):
+            if process is not None and self.leases.barred(process, wanted.secret, decision.rule.name):
                 raise self._barred(peer, ask)
         return decision
 
@@ -403,13 +397,6 @@ class Service:
             holds=peer.selectors,
             asker=peer.workload.process if wanted.holder is None else None,
         )
-
-    async def _from_backend(self, backend: Backend, secret: SecretConfig, lease: Lease) -> Credential:
-        try:
-            async with asyncio.timeout(BACKEND_DEADLINE):
-                return await backend.issue(secret.path, params=secret.params, intent=lease.accessor)
-        except (base.BackendError, TimeoutError) as error:
-            raise translated(error, secret=secret) from None
 
 
 async def _as_it_is() -> None:

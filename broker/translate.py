@@ -2,7 +2,9 @@
 What a backend's error means to the caller: the one place where that is decided.
 """
 
-from typing import assert_never
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar, assert_never
 
 from backends import base
 from broker.config import SecretConfig
@@ -16,6 +18,17 @@ from broker.errors import (
     OutcomeUnknownError,
     UnavailableError,
 )
+
+Answer = TypeVar("Answer")
+
+
+async def answered(answer: Awaitable[Answer], *, within: float, secret: SecretConfig | None = None) -> Answer:
+    """Return what a backend answers within so many seconds; raise the broker's own errors for the backend's."""
+    try:
+        async with asyncio.timeout(within):
+            return await answer
+    except (base.BackendError, TimeoutError) as error:
+        raise translated(error, secret=secret) from None
 
 
 def translated(  # noqa: C901, PLR0911 -- one return for each error there is

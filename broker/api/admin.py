@@ -42,7 +42,8 @@ async def status(running: Running, _: Caller, __: m.Nothing) -> m.Status:
         problems.append(running.store.trouble)
     if running.config_error:
         problems.append("the config on disk is not the one in force")
-    problems += [f"lease {each.accessor} cannot be given back" for each in running.endings.revoker.stuck()]
+    stuck = running.endings.revoker.irrevocable()
+    problems += [f"lease {each.leases[0].accessor} cannot be given back" for each in stuck]
     config = running.service.config
     return m.Status(
         version=broker.__version__,
@@ -161,16 +162,12 @@ async def server_revoke(running: Running, caller: Caller, params: m.ServerName) 
         guess = "" if near is None else f"did you mean {near!r}? "
         raise RequestError(message, hint=f"{guess}mcp-broker server list")
     running.service.kill(params.server)
-    return m.Revoked(revoked=await _revoke(running, caller, running.leases.chosen(server=params.server)))
+    return m.Revoked(revoked=await _revoke(running, caller, running.leases.chosen(server=params.server), killed=True))
 
 
-async def _revoke(running: Running, caller: Caller, leases: Iterable[Lease]) -> int:
+async def _revoke(running: Running, caller: Caller, leases: Iterable[Lease], *, killed: bool = False) -> int:
     """Revoke leases, which waits for nobody; the answer waits until a restart would know of it."""
-    count = 0
-    for lease in leases:
-        if not lease.barred:
-            running.endings.bar(lease, f"by admin uid {caller.peer.workload.uid}")
-            count += 1
+    count = running.endings.bar(leases, f"by admin uid {caller.peer.workload.uid}", killed=killed)
     try:
         await running.store.settled()
     except UnavailableError as error:

@@ -55,6 +55,7 @@ def _secret(old: SecretConfig, new: SecretConfig) -> Iterator[str]:
     yield from _words("path", shown(old.path), shown(new.path))
     yield from _words("ttl", duration.text(old.ttl), duration.text(new.ttl))
     yield from _words("stale", duration.text(old.stale), duration.text(new.stale))
+    yield from _words("share", str(old.share).lower(), str(new.share).lower())
     yield from _keys("params.", old.params, new.params)
     if old.rotate is None or new.rotate is None:
         yield from _keys("", _only("rotate", old.rotate), _only("rotate", new.rotate))

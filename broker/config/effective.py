@@ -84,6 +84,7 @@ def _secret(secret: SecretConfig) -> dict[str, Any]:
         "path": shown(secret.path),
         "ttl": duration.text(secret.ttl),
         "stale": duration.text(secret.stale),
+        "share": secret.share,
         "params": {name: _plain(value, name) for name, value in secret.params.items()},
     }
     return found if secret.rotate is None else {**found, "rotate": _rotate(secret.rotate)}

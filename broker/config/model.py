@@ -65,6 +65,7 @@ class SecretConfig:
         path: where in there, in the backend's own terms.
         ttl: seconds that one lease of it lasts at most.
         stale: seconds past the loss of the backend for which it may still be served, unexpired.
+        share: whether what is minted for it is minted once for all processes, and not for each.
         params: what is sent along to the backend, as it stands.
         rotate: how it is replaced; None for never.
         declared: whether the config has a table for it; if not, it is the local one of its name.
@@ -77,6 +78,7 @@ class SecretConfig:
     path: str
     ttl: float = DEFAULT_TTL
     stale: float = 0.0
+    share: bool = False
     params: Mapping[str, Any] = field(default_factory=_nothing)
     rotate: RotateConfig | None = None
     declared: bool = field(default=True, compare=False)

@@ -15,7 +15,7 @@ from broker.config.problems import meant
 from broker.config.table import Table
 from broker.core.model import Limits
 
-SECRET_KEYS: Final = frozenset({"backend", "path", "ttl", "stale", "params", "rotate"})
+SECRET_KEYS: Final = frozenset({"backend", "path", "ttl", "stale", "share", "params", "rotate"})
 
 _MISPLACED: Final = {
     "value": "no secret stands in the config: mcp-broker secret set NAME",
@@ -72,6 +72,7 @@ def secret(name: str, table: Table, backends: Collection[str]) -> SecretConfig:
         path=table.take_text("path") or name,
         ttl=DEFAULT_TTL if ttl is None else ttl,
         stale=table.take_seconds("stale") or 0.0,
+        share=table.take_flag("share") or False,
         params=MappingProxyType(dict(params.rows) if params is not None else {}),
         rotate=rotate.of_secret(table.take_table("rotate")),
         where=table.where(),

@@ -157,6 +157,8 @@ class Lease:
         holds: the selectors that were attested when it was issued, by which a renewal is decided.
         asker: the process that asked for one that hangs on no process, to be barred where an admin revokes it.
         ended: it has ended here, whether its process lives or not, and its backend has still to be told.
+        gone_by: when the credential itself is over at its source, whatever anybody does; None where nothing says so.
+        killed: barred along with its server: its process gets nothing of that server any more.
 
     """
 
@@ -176,6 +178,8 @@ class Lease:
     ended: bool = False
     holds: frozenset[str] = frozenset()
     asker: Process | None = None
+    gone_by: float | None = None
+    killed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +188,8 @@ class Intent:
     A mint that is about to happen, on disk before it does.
 
     Found again after a crash it says: something may exist at the backend that
-    nobody holds, and it is gone by ``gone_by`` at the latest.
+    nobody holds, and it is gone by ``gone_by`` at the latest. With a ``handle``
+    it need not wait for that: what may exist is revoked by it, seen or not.
     """
 
     accessor: str
@@ -195,6 +200,7 @@ class Intent:
     process: Process | None
     started_at: float
     gone_by: float
+    handle: str | None = None
 
 
 class LeaseChanged(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ SECRET = "ghp_" + "a1" * 18
         ("[servers.github]", "", ["server github: removed"]),
         ("[secrets.notion]", "[secrets.notion]\nttl = '30m'", ["secret notion: ttl 1h -> 30m"]),
         ("[secrets.a]", "[secrets.a]\nstale = '5m'", ["secret a: stale 0s -> 5m"]),
+        ("[secrets.a]", "[secrets.a]\nshare = true", ["secret a: share false -> true"]),
         ("[secrets.a]", "[secrets.a]\npath = 'b'", ["secret a: path a -> b"]),
         (
             "[secrets.a]",

@@ -30,7 +30,16 @@ def test_has_every_default() -> None:
             "required_within": "2s",
         },
         "backends": {"local": {"type": "sealed"}},
-        "secrets": {"github": {"backend": "local", "path": "github", "ttl": "1h", "stale": "0s", "params": {}}},
+        "secrets": {
+            "github": {
+                "backend": "local",
+                "path": "github",
+                "ttl": "1h",
+                "stale": "0s",
+                "share": False,
+                "params": {},
+            }
+        },
         "servers": {
             "github": {
                 "command": ["npx"],

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import strategies as st
 
-from broker.core.leases import LATE, RETRY_CAP, RETRY_FLOOR, LeaseTable, renewal_at
+from broker.core.leases import LATE, RETRY_CAP, RETRY_FLOOR, LeaseTable, grows, renewal_at, replaceable
 from broker.core.model import Lease, Process
 
 LONG: Final = 1e7
@@ -147,14 +147,15 @@ class TestBarred:
         """A process with a barred lease is barred from that secret, not from another, and no other process is."""
         made = table(lease(), lease("t", secret="t"))
         made.bar("a")
-        found = [made.barred(process(7), "s"), made.barred(process(7), "t"), made.barred(process(8), "s")]
+        asked = [(process(7), "s"), (process(7), "t"), (process(8), "s")]
+        found = [made.barred(holder, secret, "app") for holder, secret in asked]
         assert [True, False, False] == found
 
     def test_a_newer_lease_does_not_hide_the_bar(self) -> None:
         """A process stays barred from a secret where an older lease of it was barred and a newer one was not."""
         made = table(lease("a"), lease("b"))
         made.bar("a")
-        assert made.barred(process(7), "s")
+        assert made.barred(process(7), "s", "app")
 
     def test_the_bar_ends_with_the_process(self) -> None:
         """When the process has ended nobody is barred any more, however many of its leases were."""
@@ -162,12 +163,12 @@ class TestBarred:
         made.bar("a")
         made.bar("b")
         made.ended(process(7))
-        assert not made.barred(process(7), "s")
+        assert not made.barred(process(7), "s", "app")
 
     def test_a_lease_that_comes_back_barred_bars(self) -> None:
         """A lease that was barred before a restart bars its process after it, and is not due."""
         made = table(lease(barred=True))
-        assert (True, []) == (made.barred(process(7), "s"), told(made, LONG))
+        assert (True, []) == (made.barred(process(7), "s", "app"), told(made, LONG))
 
     def test_barring_twice_counts_once(self) -> None:
         """Who bars a lease again is told that it was barred, and one removal lifts the bar."""
@@ -175,7 +176,15 @@ class TestBarred:
         made.bar("a")
         again = made.bar("a")
         made.remove("a")
-        assert (lease(barred=True), False) == (again, made.barred(process(7), "s"))
+        assert (lease(barred=True), False) == (again, made.barred(process(7), "s", "app"))
+
+    def test_a_kill_switch_bars_from_all_of_a_server(self) -> None:
+        """A process with a lease that was barred along with its server is barred from all of that, and of no other."""
+        made = table(lease())
+        made.bar("a", killed=True)
+        found = [made.barred(process(7), "t", "app"), made.barred(process(7), "t", "other")]
+        made.ended(process(7))
+        assert ([True, False], False) == (found, made.barred(process(7), "t", "app"))
 
     def test_a_lease_of_no_process_is_removed_instead(self) -> None:
         """Where there is no process to be kept from asking again, nothing has to stay."""
@@ -201,6 +210,93 @@ class TestBarred:
         assert [] == told(made, LONG)
 
 
+class TestGrowth:
+    """Whether a renewal shows that there will be another."""
+
+    @pytest.mark.parametrize(
+        ("now", "got", "asked", "expected"),
+        [
+            (60.0, 90.0, 90.0, True),
+            (60.0, 85.0, 90.0, True),
+            (60.0, 60.0, 90.0, True),
+            (60.0, 45.0, 90.0, False),
+            (60.0, 30.0, 90.0, False),
+            (60.0, 9.0, 90.0, False),
+            (60.0, 0.0, 90.0, False),
+            (1.0, 90.0, 90.0, True),
+            (1.0, 5.0, 5.0, True),
+        ],
+        ids=[
+            "all that was asked for",
+            "all but a little",
+            "less, and yet it moves on",
+            "hardly more than it had",
+            "just what it had",
+            "less than it had",
+            "nothing",
+            "just renewed",
+            "a shorter time was asked for",
+        ],
+    )
+    def test_it_grows_by_what_it_was_given(self, now: float, got: float, asked: float, expected: bool) -> None:  # noqa: FBT001
+        """A lease of 90 s grows no more where a renewal gave much less than was asked for and hardly moved its end."""
+        assert expected == grows(lease(), now=now, expires_at=now + got, asked=asked)
+
+    def test_what_is_over_at_its_source_by_itself_grows_up_to_that(self) -> None:
+        """A lease whose credential has an end of its own grows until it reaches that."""
+        made = lease(gone_by=120.0)
+        assert [True, False] == [grows(made, now=60.0, expires_at=end, asked=90.0) for end in (119.0, 120.0)]
+
+    @pytest.mark.parametrize(
+        ("changes", "now", "expected"),
+        [
+            ({"renewable": False}, 71.0, False),
+            ({"renewable": False}, 82.0, True),
+            ({}, 89.0, False),
+            ({"renewable": False, "process": None}, 89.0, False),
+        ],
+        ids=["early", "near its end", "renewable", "of no process"],
+    )
+    def test_who_asks_again_near_the_end_is_better_served_with_another(
+        self,
+        changes: dict[str, Any],
+        now: float,
+        expected: bool,  # noqa: FBT001
+    ) -> None:
+        """A lease of a process that cannot be renewed gives way when little of its time is left."""
+        assert expected == replaceable(lease(**changes), now)
+
+    def test_one_that_grows_no_more_is_replaced_and_not_renewed(self) -> None:
+        """After a renewal that brought too little a lease cannot be renewed, and comes up to be replaced, then ends."""
+        made = table(lease())
+        told(made, 60.0)
+        after = made.renewed("a", now=60.0, expires_at=90.0, version=None, asked=90.0)
+        words = [word for second in range(60, 91) for word, _ in told(made, float(second))]
+        assert (False, {"Replace"}, "Expire") == (after and after.renewable, set(words[:-1]), words[-1])
+
+
+class TestSharing:
+    """Leases that are about one thing at a backend."""
+
+    def test_they_are_found_together(self) -> None:
+        """Leases that name one backend lease are found by it, oldest first, and no others."""
+        made = table(
+            lease("b", backend_lease="x"),
+            lease("a", process(8), backend_lease="x"),
+            lease("c", backend_lease="y"),
+            lease("d", backend="other", backend_lease="x"),
+        )
+        found = [made.sharing("local", name) for name in ("x", "y", "z")]
+        assert [["b", "a"], ["c"], []] == [[each.accessor for each in some] for some in found]
+
+    def test_who_has_ended_or_is_barred_shares_no_more(self) -> None:
+        """A lease that was removed or barred, or comes back barred, is about nothing at a backend any more."""
+        made = table(*(lease(name, backend_lease="x") for name in "abc"), lease("d", backend_lease="x", barred=True))
+        made.remove("a")
+        made.bar("b")
+        assert ["c"] == [each.accessor for each in made.sharing("local", "x")]
+
+
 class TestDue:
     """What comes up when."""
 
@@ -208,13 +304,13 @@ class TestDue:
         ("changes", "expected"),
         [
             ({}, 60.0),
-            ({"renewable": False}, 90.0),
             ({"process": None}, 90.0),
+            ({"process": None, "renewable": False}, 90.0),
         ],
-        ids=["of a process: at two thirds", "not renewable: at its end", "of no process: at its end"],
+        ids=["of a process: at two thirds", "of no process: at its end", "of no process, not renewable: at its end"],
     )
     def test_a_lease_wants_attention_at_its_time(self, changes: dict[str, Any], expected: float) -> None:
-        """A lease comes up at two thirds of its life where it can be renewed, else at its end."""
+        """A lease comes up at two thirds of its life where it can be renewed, and one of no process at its end."""
         assert expected == pytest.approx(renewal_at(lease(**changes)))
 
     def test_before_two_thirds_nothing_is_due(self) -> None:
@@ -258,13 +354,18 @@ class TestDue:
         assert None is LeaseTable().renewed("a", now=0.0, expires_at=1.0, version=None)
 
     def test_a_renewal_that_brought_nothing_is_tried_again(self) -> None:
-        """While nobody reports a renewal a lease comes up again, ever closer, and at its end it expires."""
+        """While nobody reports a renewal a lease comes up again, near its end to be replaced, until it expires."""
         made = table(lease())
         times: list[tuple[float, str]] = []
         for now in range(60, 91):
             times += [(now, word) for word, _ in told(made, float(now))]
-        words = [word for _, word in times]
-        assert (True, ["Renew"] * (len(words) - 1) + ["Expire"], 90.0) == (len(words) > 3, words, times[-1][0])
+        words = [word for now, word in times if now < 90 - 9]
+        late = [word for now, word in times if now > 90 - 9]
+        assert ({"Renew"}, ["Replace"] * (len(late) - 1) + ["Expire"], 90.0) == (
+            set(words) - {"Replace"},
+            late,
+            times[-1][0],
+        )
 
     def test_between_two_attempts_there_is_a_while(self) -> None:
         """Attempts are at least the floor and at most the cap apart."""
@@ -288,6 +389,22 @@ class TestDue:
         """Where the backend cannot prolong it, a lease is not to be renewed but ends."""
         assert [("Expire", "a")] == told(table(lease(renewable=False)), 90.0)
 
+    def test_a_lease_that_cannot_be_renewed_is_replaced_before(self) -> None:
+        """What cannot be renewed comes up to be replaced when 10 to 20 % of its time are left, and later again."""
+        made = table(lease(renewable=False))
+        times = [now for now in range(90) if told(made, float(now)) == [("Replace", "a")]]
+        assert (True, True) == (72 <= times[0] <= 81, len(times) > 2)
+
+    def test_leases_made_together_are_not_replaced_together(self) -> None:
+        """Of a hundred leases that end in one second, at an hour's end, no ten are replaced in one second."""
+        changes: dict[str, Any] = {"ttl": 3600.0, "expires_at": 3600.0, "renewable": False}
+        made = table(*(lease(f"{number}", process(number), **changes) for number in range(100)))
+        assert max(len(told(made, 2880.0 + second)) for second in range(360)) < 10
+
+    def test_what_hangs_on_its_time_is_not_replaced(self) -> None:
+        """A lease of no process comes up once, at its end, whether it could be renewed or not."""
+        assert [("Expire", "a")] == told(table(lease(holder=None, renewable=False)), 90.0)
+
     def test_a_machine_that_slept_ends_no_lease_unasked(self) -> None:
         """A lease whose time was over before anybody looked is to be renewed first, and ends a while later if not."""
         made = table(lease())
@@ -300,10 +417,11 @@ class TestDue:
 
     def test_a_clock_that_was_set_back_prolongs_nothing(self) -> None:
         """When the clock was set, ends and renewals move with it, so that each length of time stays what it was."""
-        made = table(lease("a"), lease("b", None))
+        made = table(lease("a"), lease("b", None, gone_by=95.0))
         moved = made.shift(-1000.0)
         due = [told(made, now) for now in (-941.0, -940.0)]
-        assert ([-910.0, -910.0], [[], [("Renew", "a")]]) == ([each.expires_at for each in moved], due)
+        ends = [(each.expires_at, each.gone_by) for each in moved]
+        assert ([(-910.0, None), (-910.0, -905.0)], [[], [("Renew", "a")]]) == (ends, due)
 
     def test_what_has_left_is_due_no_more(self) -> None:
         """A lease that was removed before its time does not come up."""

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from broker.core.leases import LATE, Expire, LeaseTable, Renew, renewal_at
+from broker.core.leases import GRACE, LATE, Expire, LeaseTable, Renew, Replace, grows, renewal_at
 from broker.core.model import Lease
 from tests.core.test_leases import lease, process
 
@@ -87,19 +87,26 @@ class Model(RuleBasedStateMachine):
         elif before is not None:
             self._replace(before, barred=True)
 
-    @rule(which=ANY, ttl=st.sampled_from([0.0, 1.0, 10.0, 1000.0]), version=st.none() | st.integers(1, 3))
-    def renew(self, which: int, ttl: float, version: int | None) -> None:
-        """Report a renewal, perhaps too late."""
+    @rule(
+        which=ANY,
+        ttl=st.sampled_from([0.0, 1.0, 10.0, 1000.0]),
+        asked=st.sampled_from([None, None, 10.0, 1000.0]),
+        version=st.none() | st.integers(1, 3),
+    )
+    def renew(self, which: int, ttl: float, asked: float | None, version: int | None) -> None:
+        """Report a renewal, perhaps too late, perhaps of less than was asked for."""
         accessor = self._name(which)
         before = self._find(accessor)
         expires_at = self.now + ttl
-        after = self.table.renewed(accessor, now=self.now, expires_at=expires_at, version=version)
+        after = self.table.renewed(accessor, now=self.now, expires_at=expires_at, version=version, asked=asked)
         if before is None:
             assert None is after
             return
-        expected = self._replace(before, expires_at=expires_at, version=version)
+        last = asked is not None and not grows(before, now=self.now, expires_at=expires_at, asked=asked)
+        renewable = before.renewable and not last
+        expected = self._replace(before, expires_at=expires_at, version=version, renewable=renewable)
         assert expected == after
-        if expires_at != before.expires_at:
+        if expires_at != before.expires_at or renewable != before.renewable:
             self.came_up.pop(accessor, None)
             self.last_given[accessor] = ttl
 
@@ -117,8 +124,12 @@ class Model(RuleBasedStateMachine):
             if isinstance(each, Expire):
                 assert each.lease.expires_at <= self.now
                 self._take_out(lambda other, name=name: other.accessor == name)
+                continue
+            if isinstance(each, Replace):
+                assert each.lease.expires_at - each.lease.ttl * GRACE[1] <= self.now + 1e-6
             else:
-                self.came_up.setdefault(name, self.now)
+                assert each.lease.renewable
+            self.came_up.setdefault(name, self.now)
         assert must <= {each.lease.accessor for each in told}
 
     @rule(by=st.sampled_from([-1000.0, 5.0]))
@@ -140,6 +151,7 @@ class Model(RuleBasedStateMachine):
             first = self.came_up.get(name)
             if each.process is None or not each.renewable or self.last_given.get(name) == 0.0:
                 must |= {name} if over else set()
+                may |= {name} if each.process is not None else set()
             elif first is None:
                 given = self.last_given.get(name, each.ttl)
                 at = max(renewal_at(each), each.expires_at - given / 3)
@@ -179,7 +191,7 @@ class Model(RuleBasedStateMachine):
             for secret in "st":
                 held = [each for each in self.naive if (each.process, each.secret) == (holder, secret)]
                 assert (held[-1] if held else None) == self.table.find(holder, secret)
-                assert any(each.barred for each in held) == self.table.barred(holder, secret)
+                assert any(each.barred for each in held) == self.table.barred(holder, secret, "none")
 
     @invariant()
     def counts_the_same(self) -> None:
@@ -193,7 +205,7 @@ class Model(RuleBasedStateMachine):
         left: list[str] = []
         for step in range(200):
             for each in self.table.due(self.now + 2000.0 + step * LATE):
-                if isinstance(each, Renew):
+                if isinstance(each, Renew | Replace):
                     self.came_up.setdefault(each.lease.accessor, self.now)
                 else:
                     left.append(each.lease.accessor)

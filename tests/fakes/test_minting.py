@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from backends.base import Backend, Credential, OutcomeUnknownError, RefusedError, SecretNotFoundError
+from backends.base import Backend, Credential, LeaseGoneError, OutcomeUnknownError, RefusedError
 from tests.contract.backend import BackendContract
-from tests.fakes.minting import Minted, Minting, Source
+from tests.fakes.minting import Minted, Minting, Preparing, Source
 
 
 @pytest.fixture
@@ -21,9 +21,7 @@ def source(tmp_path: Path) -> Source:
 
 def backend_of(source: Source, **options: Any) -> Minting:  # noqa: ANN401
     """Return a backend that mints ``db`` at this source."""
-    return Minting(
-        "minting", source.directory, **{"roles": frozenset({"db"}), "ttl": None, "renewable": True, **options}
-    )
+    return Minting("minting", source.directory, {"roles": ["db"], **options})
 
 
 class TestContract(BackendContract):
@@ -59,7 +57,7 @@ def test_what_is_revoked_is_valid_no_more(source: Source) -> None:
     name = mint(backend).backend_lease or ""
     asyncio.run(backend.revoke(name))
     asyncio.run(backend.revoke(name))
-    with pytest.raises(SecretNotFoundError):
+    with pytest.raises(LeaseGoneError):
         asyncio.run(backend.renew(name, increment=1.0))
     assert {} == source.valid()
 
@@ -86,3 +84,28 @@ def test_a_lost_answer_leaves_something_behind(source: Source) -> None:
     with pytest.raises(OutcomeUnknownError):
         mint(backend_of(source))
     assert 1 == len(source.valid())
+
+
+def test_a_handle_takes_back_what_came_of_its_intent(source: Source) -> None:
+    """What was minted for an intent is valid no more once its handle is revoked, and nothing else is affected."""
+    backend = Preparing("minting", source.directory, {"roles": ["db"]})
+    handle = asyncio.run(backend.prepare("db", params={}, intent="an-intent")).handle
+    mint(backend)
+    other = asyncio.run(backend.issue("db", params={}, intent="another")).backend_lease
+    asyncio.run(backend.revoke(handle or ""))
+    assert ([other], 1) == (list(source.valid()), source.count("prepared"))
+
+
+def test_no_renewal_goes_beyond_the_most_that_one_lives(source: Source) -> None:
+    """A source with a longest life gives less and less the nearer that is."""
+    backend = backend_of(source, most=50)
+    name = mint(backend).backend_lease or ""
+    given = [asyncio.run(backend.renew(name, increment=seconds)) for seconds in (10.0, 100.0)]
+    assert (10.0, True) == (given[0], 40 < given[1] <= 50)
+
+
+def test_a_static_path_is_read_and_not_minted(source: Source) -> None:
+    """What is static has the same value each time, and each reading is on record."""
+    backend = backend_of(source, static=["kv"])
+    found = [asyncio.run(backend.issue("kv", params={}, intent="any")).values for _ in range(2)]
+    assert (True, False, 2, {}) == (found[0] == found[1], backend.mints("kv"), source.count("read"), source.minted())
