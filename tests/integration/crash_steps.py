@@ -55,6 +55,10 @@ def issue(secret: str, **more: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN4
 BOTH: Final = (issue("db"), issue("static"))
 SCENARIOS: Final = (
     Scenario(name="issue of a minted credential", trigger="Service.issue", asks=(issue("db"),)),
+    Scenario(name="issue of a prepared credential", trigger="Minting._prepared", asks=(issue("prepared"),)),
+    Scenario(
+        name="issue of a shared credential", trigger="Minting.take", asks=(issue("shared"), issue("shared", fresh=True))
+    ),
     Scenario(name="issue of a static credential", trigger="Service.issue", asks=(issue("static"),)),
     Scenario(name="opening of a server", trigger="Service.open_server", asks=(("server/open", {"server": "app"}),)),
     Scenario(name="asking again", trigger="Service.issue", calls=3, asks=(*BOTH, *BOTH)),
