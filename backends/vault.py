@@ -121,7 +121,8 @@ class VaultBackend:
     def at_hand(self, path: str) -> Credential | None:
         """Return what was read a moment ago."""
         found = self._read.get((path, b""))
-        if found is None or time.monotonic() - found.at >= self._options.cache:
+        if found is None or found.credential.ttl is not None or time.monotonic() - found.at >= self._options.cache:
+            # What ends by itself is read anew, to know how long it has left.
             return None
         return found.credential
 
@@ -168,6 +169,8 @@ class VaultBackend:
             message = "what has no lease cannot be renewed"
             raise RefusedError(message)
         kept = self._tokens.of(lease.token)
+        if kept is not None:
+            await self._tokens.stretch(kept, increment)
         answer, _ = await self._asked(self._calls.renewing(lease.id, increment), what="a lease")
         ends = [answer.lease_duration]
         if kept is not None and (left := kept.left(self._clock())) is not None:
@@ -217,12 +220,13 @@ class VaultBackend:
                 lacking[path] = Lack(error.message, error.hint)
         if not plans:
             return lacking
-        asked = [each.path for each in plans.values()]
+        needs = {path: vault_policy.needs(each) for path, each in plans.items()}
+        asked = sorted({place for need in needs.values() for place in need})
         answer, _ = await self._asked(self._calls.capabilities(asked), what="its own capabilities")
-        for path, each in plans.items():
-            capabilities = vault_policy.wanted(each)
-            if not self._calls.allowed(answer, each.path, capabilities):
-                message = f"the policy does not allow to {capabilities[-1]} {each.path}"
+        for path, need in needs.items():
+            missing = [place for place, any_of in need.items() if not self._calls.allowed(answer, place, any_of)]
+            if missing:
+                message = f"the policy does not allow to {need[missing[0]][-1]} {missing[0]}"
                 lacking[path] = Lack(message, f"mcp-broker vault policy {self.name} | bao policy write mcp-broker -")
         return lacking
 
@@ -256,7 +260,8 @@ class VaultBackend:
             raise
 
     async def _minted(self, found: Plan, child: _Child | None) -> Credential:
-        kept = None if child is None else child.kept
+        kept = await self._tokens.current() if child is None else child.kept
+        await self._tokens.stretch(kept, kept.ttl / 2)
         secret = None if child is None else child.secret
         try:
             answer, kept = await self._asked(

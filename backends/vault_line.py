@@ -12,6 +12,7 @@ This module refuses to send a token to a host that the config does not name.
 import asyncio
 import importlib
 import random
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn, final
@@ -59,6 +60,7 @@ class Line:
         self._clock = clock
         self._worker = Worker(f"vault-{name}", threads=AT_ONCE)
         self._wires: dict[Address, Wire] = {}
+        self._lock = threading.Lock()
         self._first = options.addresses[0]
         self._standby = False
         self._looked = 0.0
@@ -85,9 +87,10 @@ class Line:
 
     def renew_certificates(self) -> None:
         """Have the next request read the certificates' files again."""
-        for wire in self._wires.values():
+        with self._lock:
+            wires, self._wires = self._wires, {}
+        for wire in wires.values():
             wire.close()
-        self._wires.clear()
 
     def close(self) -> None:
         """Let go of the connections. A thread that hangs keeps nobody."""
@@ -168,22 +171,23 @@ class Line:
             message = "no time is left"
             raise self.http.NotSentError(message)
         call = self.http.Call()
-        wire = self._wire(address)
-        future = self._worker.submit(lambda: say(wire.adapter(call, token, seconds)))
+        future = self._worker.submit(lambda: say(self._wire(address).adapter(call, token, seconds)))
         if not await settled(future, seconds):
             if future.cancel():
                 message = "too many requests are under way"
                 raise self.http.NotSentError(message)
             call.abort()
             if not await settled(future, _UNSTICK_SECONDS):
-                raise self.http.CutError if call.sent else self.http.NotSentError("it does not answer")
+                raise self.http.CutError("no answer") if call.sent else self.http.NotSentError("it does not answer")
         answer: Answer = future.result()
         return answer
 
     def _wire(self, address: Address) -> "Wire":
-        if address not in self._wires:
-            self._wires[address] = self.http.Wire(address, self._options)
-        return self._wires[address]
+        """Return the connections to an address, on a thread: certificates are read the first time."""
+        with self._lock:
+            if address not in self._wires:
+                self._wires[address] = self.http.Wire(address, self._options)
+            return self._wires[address]
 
     def _order(self) -> list[Address]:
         return [self._first, *(each for each in self._options.addresses if each != self._first)]
@@ -215,18 +219,26 @@ class Line:
         if self._looked and now < self._looked + _LOOK_AGAIN:
             return
         self._looked = now
-        found = await asyncio.gather(*(self.health(each) for each in self._options.addresses))
+        found = await asyncio.gather(*(self._health_of(each) for each in self._options.addresses))
         active = [each for each, status in zip(self._options.addresses, found, strict=True) if status == _ACTIVE]
         standby = [each for each, status in zip(self._options.addresses, found, strict=True) if status in _STANDBY]
         self._standby = not active
         if active or standby:
             self._first = (active or standby)[0]
 
-    async def health(self, address: Address | None = None) -> int:
-        """Return the status of ``sys/health``, which needs no token; 0 where nobody answers."""
-        chosen = self._first if address is None else address
+    async def health(self) -> int:
+        """Return the status of ``sys/health`` at the first address that answers; 0 where none does."""
+        worst = 0
+        for address in self._order():
+            status = await self._health_of(address)
+            if status == _ACTIVE or status in _STANDBY:
+                return status
+            worst = worst or status
+        return worst
+
+    async def _health_of(self, address: Address) -> int:
         try:
-            await self._once(chosen, _health, None, self._clock() + min(_HEALTH_SECONDS, self._options.timeout))
+            await self._once(address, _health, None, self._clock() + min(_HEALTH_SECONDS, self._options.timeout))
         except self.http.FaultError as error:
             status: int = error.fault.status
             return status

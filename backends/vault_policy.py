@@ -39,6 +39,16 @@ def wanted(plan: Plan) -> Sequence[str]:
     return WRITE if plan.write else READ
 
 
+def needs(plan: Plan) -> Mapping[str, Sequence[str]]:
+    """Return all that a plan needs: for each path any one of these capabilities."""
+    found = {plan.path: wanted(plan)}
+    if plan.mints and plan.revoke is None:
+        found |= LEASES
+    elif plan.revoke is not None:
+        found[plan.revoke] = ("update",)
+    return found
+
+
 def text(plans: Iterable[Plan], *, unsure: Iterable[str], children: bool) -> str:
     """
     Return the policy.

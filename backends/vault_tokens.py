@@ -11,6 +11,7 @@ the server has forgotten: five refusals lock an account for everybody.
 """
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import random
@@ -48,6 +49,9 @@ _SHORTEST_SLEEP: Final = 1.0
 _RETRY: Final = (5.0, 60.0)
 """Seconds before a renewal that failed is tried again: at least, and at most."""
 
+_FRESH: Final = 0.8
+"""The part of its time that a token has left at least to count as just renewed."""
+
 REFUSED: Final = frozenset({Kind.REFUSED, Kind.FORBIDDEN, Kind.UNKNOWN_ROLE, Kind.LEASE_GONE})
 
 
@@ -76,6 +80,7 @@ class Tokens:
         self._memory = Memory(name, drawer)
         self._login: asyncio.Task[Kept] | None = None
         self._looks: dict[str, tuple[float, asyncio.Task[bool]]] = {}
+        self._stretching: dict[str, asyncio.Task[None]] = {}
         self._pacing = Pacing(floor=LOGIN_FLOOR, cap=LOGIN_CAP)
         self._refusals = Refusals()
         self._calls: Any = None
@@ -151,6 +156,22 @@ class Tokens:
         self._confirmed(kept, self._calls.as_auth(answer, kept.secret))
         return True
 
+    async def stretch(self, kept: Kept, wanted: float) -> None:
+        """
+        Renew a token now that something is to hang on it for ``wanted`` seconds, where that makes it last longer.
+
+        Without that a lease that is renewed shortly before its token would seem to be near its end.
+        """
+        left = kept.left(self._clock())
+        if left is None or left >= min(wanted, kept.ttl * _FRESH) or not kept.renewable or kept.worn:
+            return
+        task = self._stretching.get(kept.accessor)
+        if task is None or task.done():
+            task = self._stretching[kept.accessor] = asyncio.create_task(self._renew(kept))
+            task.add_done_callback(_heard)
+        with contextlib.suppress(BackendError):
+            await asyncio.shield(task)
+
     async def mind(self) -> None:
         """Keep a login, and keep what hangs on older ones alive, until cancelled."""
         while True:
@@ -172,6 +193,9 @@ class Tokens:
 
     async def tick(self) -> None:
         """Renew what is due, replace what is worn, forget what has ended."""
+        known = {each.accessor for each in self._memory.tokens}
+        self._looks = {accessor: look for accessor, look in self._looks.items() if accessor in known}
+        self._stretching = {accessor: task for accessor, task in self._stretching.items() if not task.done()}
         for kept in tuple(self._memory.tokens):
             now = self._clock()
             if kept.left(now) == 0.0 and kept.sure:
@@ -194,6 +218,10 @@ class Tokens:
         if not kept.renewable:
             kept.worn, kept.renew_at = True, 0.0
             return
+        await self._renew(kept)
+
+    async def _renew(self, kept: Kept) -> None:
+        now = self._clock()
         try:
             answer = await self._line.ask(self._calls.renewing, token=kept.secret)
         except self._line.http.FaultError as error:
