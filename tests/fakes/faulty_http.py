@@ -178,6 +178,7 @@ class FaultyServer:
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
         self._thread: threading.Thread | None = None
+        self._last_things: list[Callable[[], Awaitable[None]]] = []
 
     # -- where it is, what it saw ---------------------------------------------
 
@@ -248,6 +249,10 @@ class FaultyServer:
                 return rule.fault
         return None
 
+    def at_the_end(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Have something closed on the server's own loop when it stops."""
+        self._last_things.append(close)
+
     # -- its life -------------------------------------------------------------
 
     def __enter__(self) -> Self:
@@ -281,6 +286,8 @@ class FaultyServer:
             task.cancel()
         with suppress(asyncio.CancelledError):
             self._loop.run_until_complete(asyncio.gather(*self._open, return_exceptions=True))
+        for close in self._last_things:
+            self._loop.run_until_complete(close())
         self._loop.run_until_complete(asyncio.sleep(0))
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()

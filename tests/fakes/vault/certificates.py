@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from tests.fakes.vault.core import Plain, Vault
-from tests.fakes.vault.wire import NOTHING, Answer, Refusal, Request, Wanted, bad, random_name, seconds
+from tests.fakes.vault.wire import NOTHING, Answer, Refusal, Request, Wanted, bad, random_name, seconds, unsupported
 
 _LONGEST: Final = 2764800.0
 
@@ -57,7 +57,7 @@ class Pki(Plain):
         if verb == "revoke" and request.writes:
             return self._revoke_serial(str(request.body.get("serial_number", "")))
         if verb in {"issue", "sign", "revoke"}:
-            raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED)
+            raise unsupported()
         raise Refusal(HTTPStatus.NOT_FOUND)
 
     def _generate(self, request: Request) -> Answer:
@@ -126,7 +126,7 @@ class Pki(Plain):
 
     def _revoke_serial(self, serial: str) -> Answer:
         if serial not in self.issued:
-            raise bad(f"certificate with serial {serial} not found")
+            raise bad(f"certificate with serial {serial} not found.")
         at = self.revoked.setdefault(serial, self._vault.clock.now())
         stamp = datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return Answer(data={"revocation_time": int(at), "revocation_time_rfc3339": stamp, "state": "revoked"})
@@ -172,10 +172,10 @@ class Ssh(Plain):
         if rest == "config/ca" and request.writes:
             shape = (serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
             return Answer(data={"public_key": self._key.public_key().public_bytes(*shape).decode()})
-        if name not in self._roles:
-            raise bad(f"unknown role: {name}")
         if not request.writes:
-            raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED)
+            raise unsupported()
+        if name not in self._roles:
+            raise bad(f"Unknown role: {name}" if verb == "sign" else f'Role "{name}" not found')
         return self._sign(request, name) if verb == "sign" else self._password(request, name)
 
     def _sign(self, request: Request, name: str) -> Answer:

@@ -17,7 +17,18 @@ from urllib.parse import urlsplit
 
 from tests.fakes.vault.core import Plain, Vault
 from tests.fakes.vault.tokens import LONGEST
-from tests.fakes.vault.wire import NOTHING, Answer, Refusal, Request, Wanted, bad, moment, random_name, seconds
+from tests.fakes.vault.wire import (
+    NOTHING,
+    Answer,
+    Refusal,
+    Request,
+    Wanted,
+    bad,
+    moment,
+    random_name,
+    seconds,
+    unsupported,
+)
 
 PRETENDED: Final = "postgresql://{{username}}:{{password}}@pretend.invalid/none"
 """The connection of a database that is not there."""
@@ -66,8 +77,7 @@ class Database(Plain):
             return NOTHING
         if verb == "rotate-root" and request.writes:
             return NOTHING
-        status = HTTPStatus.METHOD_NOT_ALLOWED if verb in {"creds", "static-creds"} else HTTPStatus.NOT_FOUND
-        raise Refusal(status)
+        raise unsupported() if verb in {"creds", "static-creds"} else Refusal(HTTPStatus.NOT_FOUND)
 
     def _entry(self, request: Request, rest: str, name: str) -> Answer:
         if request.method == "DELETE":
@@ -96,7 +106,8 @@ class Database(Plain):
         name = role.get("db_name")
         found = self._kept.get(f"config/{name}")
         if found is None:
-            raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, f"failed to find entry for connection {name}")
+            text = f'1 error occurred:\n\t* failed to find entry for connection with name: "{name}"\n\n'
+            raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, text)
         return found
 
     def _allowed(self, connection: Mapping[str, Any], name: str) -> None:

@@ -108,7 +108,7 @@ class Certificates(AuthMethod):
     def login(self, request: Request, name: str) -> Answer:
         """Take the certificate of the connection, and the name of an entry if there is one."""
         if request.peer is None:
-            raise bad("client certificate must be supplied")
+            raise bad("no client certificate found")
         shown = x509.load_der_x509_certificate(request.peer)
         wanted = str(request.body.get("name") or "")
         for key, entry in self.entries.items():

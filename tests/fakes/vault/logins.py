@@ -149,7 +149,7 @@ class AppRole(AuthMethod):
                 self.ids.setdefault(name, str(uuid.uuid4()))
             return super().answer(request, rest)
         if key not in self.entries:
-            raise Refusal(HTTPStatus.NOT_FOUND)
+            raise Refusal(HTTPStatus.NOT_FOUND, f'role "{name}" does not exist')
         if part == "role-id":
             if request.writes:
                 self.ids[name] = str(request.body["role_id"])
@@ -182,7 +182,7 @@ class AppRole(AuthMethod):
         now, lockout, at = self.vault.clock.now(), self.vault.lockout, self.mount.accessor
         role_id, secret_id = (str(request.body.get(key, "")) for key in ("role_id", "secret_id"))
         if not role_id:
-            raise bad("missing role_id")
+            raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "missing role_id")
         lockout.check(at, role_id, now)
         role = next((name for name, known in self.ids.items() if known == role_id), None)
         entry = self.entries.get(f"role/{role}", {})

@@ -10,7 +10,7 @@ from typing import Final
 
 from tests.fakes.vault.core import Plain, Vault
 from tests.fakes.vault.tokens import LONGEST, Token
-from tests.fakes.vault.wire import NOTHING, Answer, Refusal, Request, bad, capped, denied, seconds
+from tests.fakes.vault.wire import NOTHING, Answer, Refusal, Request, bad, capped, denied, denied_by_policy, seconds
 
 
 class TokenPaths(Plain):
@@ -53,7 +53,8 @@ class TokenPaths(Plain):
             return tokens.by_accessor(str(request.body.get("accessor", "")))
         if request.path.rpartition("/")[2].endswith("-self") or by_accessor:
             return tokens.living(request.token, now)
-        return tokens.living(str(request.body.get("token", request.token)), now)
+        no = Refusal(HTTPStatus.FORBIDDEN, "bad token") if "lookup" in request.path else bad("token not found")
+        return tokens.living(str(request.body.get("token", request.token)), now, no=no)
 
     def _lookup(self, request: Request) -> Answer:
         by_accessor = "-accessor" in request.path
@@ -72,9 +73,9 @@ class TokenPaths(Plain):
         try:
             token = self._meant(request)
         except Refusal:
-            # Who revokes what is gone already is told so by accessor alone.
-            if "-accessor" in request.path or request.path.endswith("-self"):
-                raise
+            # What is gone already is no error; of an accessor the server warns.
+            if "-accessor" in request.path:
+                return Answer(warnings=["No token found with this accessor"])
             return NOTHING
         self._vault.end_token(token)
         return NOTHING
@@ -94,7 +95,7 @@ class TokenPaths(Plain):
             wanted.add("default")
         batch = body.get("type") == "batch"
         if parent.batch:
-            raise bad("batch tokens cannot create more tokens")
+            raise denied_by_policy()
         orphan = bool(body.get("no_parent")) or "create-orphan" in request.path
         if orphan and not is_root and "create-orphan" not in request.path:
             raise bad("root or sudo privileges required to create orphan token")
@@ -129,4 +130,6 @@ class TokenPaths(Plain):
             left=int(body.get("num_uses") or 0) or None,
             entity=parent.entity if not is_root else "",
         )
+        known = vault.namespaces[request.namespace].policies
+        warnings += [f'Policy "{name}" does not exist' for name in sorted(wanted - {"root", *known})]
         return Answer(auth=token.auth(), warnings=warnings)

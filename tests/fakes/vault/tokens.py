@@ -112,11 +112,11 @@ class Tokens:
             self._by_accessor[token.accessor] = token
         return token
 
-    def living(self, secret: str, now: float) -> Token:
-        """Return the token. Raises ``Refusal`` where there is none."""
+    def living(self, secret: str, now: float, *, no: Refusal | None = None) -> Token:
+        """Return the token. Raises ``Refusal``, or ``no``, where there is none."""
         token = self._by_secret.get(secret)
         if token is None or (token.expires is not None and token.expires <= now):
-            raise denied()
+            raise no or denied()
         return token
 
     def used(self, secret: str, now: float) -> Token:
@@ -132,7 +132,7 @@ class Tokens:
         """Return the token. Raises ``Refusal`` where there is none."""
         token = self._by_accessor.get(accessor)
         if token is None:
-            raise Refusal(403, "1 error occurred:\n\t* invalid accessor\n\n")
+            raise Refusal(400, "1 error occurred:\n\t* invalid accessor\n\n")
         return token
 
     def renew(self, token: Token, increment: float, now: float) -> list[str]:

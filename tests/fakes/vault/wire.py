@@ -39,6 +39,11 @@ def denied_by_policy() -> Refusal:
     return Refusal(HTTPStatus.FORBIDDEN, "1 error occurred:\n\t* permission denied\n\n")
 
 
+def unsupported() -> Refusal:
+    """Return what a path says that does not take the method."""
+    return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "1 error occurred:\n\t* unsupported operation\n\n")
+
+
 def bad(text: str) -> Refusal:
     """Return a 400 with one error."""
     return Refusal(HTTPStatus.BAD_REQUEST, text)
