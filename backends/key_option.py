@@ -31,13 +31,16 @@ def key_source(key: Mapping[str, Any], surroundings: Surroundings) -> KeySource:
             from backends.passphrase import PassphraseFile  # noqa: PLC0415
 
             return PassphraseFile(_path(options.text("passphrase_file"), surroundings))
-        case ("keyring",) if options.flag("keyring"):
-            from backends.keyring_key import KeyringKey  # noqa: PLC0415
+        case ("keyring",) if key["keyring"] is not False:
+            from backends.keyring_key import from_option  # noqa: PLC0415
 
-            return KeyringKey()
+            named = isinstance(key["keyring"], str)
+            chosen = options.text("keyring") if named else options.flag("keyring")
+            return from_option(chosen, f"{_WHERE}.keyring", surroundings)
         case given:
             message = (
-                f"{_WHERE} names {' and '.join(given)}: it has to be one of {', '.join(_KINDS)}, and keyring is true"
+                f"{_WHERE} names {' and '.join(given)}: it has to be one of {', '.join(_KINDS)}, "
+                "and keyring is true or a name"
             )
             raise MisconfiguredError(message)
 

@@ -17,10 +17,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, final
+from typing import Final, Protocol, final, runtime_checkable
 
 from backends import private_file
-from backends.base import CorruptError, LockedError, UnavailableError
+from backends.base import CorruptError, Lock, LockedError, UnavailableError
 from backends.envelope import KEY_BYTES, Cipher, fresh_key
 
 _COMMENT: Final = """\
@@ -99,6 +99,19 @@ class KeySource(Protocol):
             pending: whether the key that opens it was the pending one.
 
         """
+        ...
+
+
+@runtime_checkable
+class UnlockableSource(Protocol):
+    """A source that a person can unlock. Its methods may be called while others are under way."""
+
+    def lock(self) -> Lock | None:
+        """Return what is locked, or None where nothing is. Asks nobody."""
+        ...
+
+    def unlock(self, password: str | None) -> None:
+        """Unlock it with a password, or have it ask somebody. Raises ``RefusedError`` for a wrong one."""
         ...
 
 

@@ -20,6 +20,7 @@ from backends.base import (
     BackendError,
     Credential,
     Health,
+    Lock,
     LockedError,
     MisconfiguredError,
     OutcomeUnknownError,
@@ -32,7 +33,7 @@ from backends.base import (
 )
 from backends.envelope import OpenError
 from backends.key_option import key_source
-from backends.master_key import KeySource
+from backends.master_key import KeySource, UnlockableSource
 from backends.options import Options
 from backends.sealed_rows import Shelf, View
 from backends.sealed_store import Rotated, SealedStore, Stage
@@ -96,6 +97,7 @@ class SealedBackend:
         self._path = path
         self._store = SealedStore(path, source, keep=keep, clock=clock)
         self._worker = Worker(f"sealed-{name}")
+        self._unlocker = Worker(f"unlock-{name}")
         self._opening: Future[None] | None = None
         self._fault: BackendError | None = None
         self._failed_at = 0.0
@@ -117,6 +119,7 @@ class SealedBackend:
         self._closed = True
         closing = self._worker.submit(self._store.close)
         self._worker.stop()
+        self._unlocker.stop()
         await settled(closing, self._disk_seconds)
 
     def mints(self, path: str) -> bool:
@@ -229,6 +232,33 @@ class SealedBackend:
             lambda: self._store.rotate(source, reencrypt=reencrypt, stage=stage), seconds=patience
         )
 
+    async def lock(self) -> Lock | None:
+        """Return what keeps the store closed, where that can be unlocked."""
+        source = self._store.source
+        if self._store.view is not None or not isinstance(source, UnlockableSource):
+            return None
+        looking = self._unlocker.submit(source.lock)
+        if not await settled(looking, self._key_seconds):
+            raise self._late()
+        return looking.result()
+
+    async def unlock(self, password: Secret | None) -> None:
+        """Unlock the source of the master key, and open the store with it."""
+        source = self._store.source
+        if not isinstance(source, UnlockableSource):
+            message = f"the {source.label} takes no password"
+            raise RefusedError(message, hint="mcp-broker status")
+        text = None if password is None else password.expose()
+        # Not behind the store, which may be waiting for just that.
+        unlocking = self._unlocker.submit(lambda: source.unlock(text))
+        if not await settled(unlocking, self._disk_seconds):
+            raise self._late()
+        unlocking.result()
+        if self._opening is not None:
+            await settled(self._opening, self._key_seconds)
+        self._fault = None
+        await self._opened()
+
     async def health(self) -> Health:
         """Say whether the store is open, what it is sealed with, and what that does not protect."""
         view = self._store.view
@@ -284,7 +314,7 @@ class SealedBackend:
         if self._store.asking:
             return LockedError(
                 f"the {self._store.source.label} has not answered for {self._key_seconds:g} seconds",
-                hint="answer its prompt, or set [backends.local] key in broker.toml",
+                hint="mcp-broker unlock",
             )
         return UnavailableError(
             f"{self._path} has not opened for {self._key_seconds:g} seconds", hint="mcp-broker status"

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from backends.base import Backend, BackendError, KeepingBackend, Surroundings
+from backends.base import Backend, BackendError, KeepingBackend, Surroundings, UnhurriedBackend
 from backends.registry import make
 from broker import hygiene, logs, sockets
 from broker.api.door import STALLED_AFTER, Entrance
@@ -235,12 +235,14 @@ class Daemon:
             sockets.remove(self._places, self._passed)
 
     def _backends(self, config: Config) -> dict[str, Backend]:
-        places, made = self._places, dict[str, Backend]()
+        places, made, shared = self._places, dict[str, Backend](), dict[str, Any]()
         # The sealed store first: the others keep in it what has to outlive a restart.
         for name, configured in sorted(config.backends.items(), key=lambda each: each[0] != LOCAL):
             local = made.get(LOCAL)
             drawer = local.drawer(name) if isinstance(local, KeepingBackend) else None
-            surroundings = Surroundings(mode=places.mode, config=places.config, state=places.state, drawer=drawer)
+            surroundings = Surroundings(
+                mode=places.mode, config=places.config, state=places.state, drawer=drawer, shared=shared
+            )
             try:
                 made[name] = make(configured.type, name, configured.options, surroundings)
             except BackendError as error:
@@ -258,6 +260,8 @@ class Daemon:
     async def _opened(self, backend: Backend) -> None:
         try:
             await backend.open()
+            if isinstance(backend, UnhurriedBackend) and backend.idle:
+                return
             async with asyncio.timeout(SETTLE):
                 health = await backend.health()
         except (BackendError, TimeoutError) as error:

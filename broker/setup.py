@@ -203,7 +203,7 @@ def _keyring(places: Places) -> Choice:
 
     asking = Worker("keyring-probe")
     try:
-        name = asking.submit(probe).result(_KEYRING_SECONDS)
+        name = asking.submit(lambda: probe(_surroundings(places))).result(_KEYRING_SECONDS)
     except LateError:
         return Choice(kind="keyring", usable=False, why="the OS keyring waits for somebody to unlock it")
     except BackendError as error:

@@ -256,12 +256,13 @@ class TestOption:
             ({"zzz": "x"}, "backends.local.key.zzz is not an option"),
             ({"file": 1}, "backends.local.key.file must be a string"),
             ({"file": ""}, "backends.local.key.file must be a string"),
-            ({"keyring": "yes"}, "backends.local.key.keyring must be true or false"),
+            ({"keyring": "yes"}, "backends.local.key.keyring: there is no keyring 'yes'"),
+            ({"keyring": 1}, "backends.local.key.keyring must be true or false"),
             ({"keyring": False}, "backends.local.key names keyring"),
             ({"file": "x", "credential": "y"}, "backends.local.key names file and credential"),
             ({"credential": "../shadow"}, "backends.local.key.credential is a name, not a path"),
         ],
-        ids=["near", "far", "type", "empty", "flag", "false", "two", "path"],
+        ids=["near", "far", "type", "empty", "ring", "flag", "false", "two", "path"],
     )
     def test_what_it_does_not_mean_is_refused(
         self, key: dict[str, Any], complaint: str, surroundings: Surroundings

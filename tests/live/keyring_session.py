@@ -19,8 +19,9 @@ import secretstorage
 from jeepney import message_bus  # type: ignore[import-untyped]
 from jeepney.io.blocking import Proxy, open_dbus_connection  # type: ignore[import-untyped]
 
-from backends.base import Secret
-from backends.keyring_key import KeyringKey, probe
+from backends.base import Secret, Surroundings
+from backends.keyring_key import from_option, probe
+from backends.keyring_ring import MASTER_KEYS
 from backends.sealed import SealedBackend
 from backends.sealed_store import Rotated
 from broker import paths
@@ -32,9 +33,15 @@ def say(*results: object) -> None:
     print(*results)  # noqa: T201 -- that is what the test reads
 
 
+def surroundings(directory: Path) -> Surroundings:
+    """Return those of a broker in a directory."""
+    return Surroundings(mode="user", config=directory, state=directory)
+
+
 def stored(directory: Path) -> SealedBackend:
     """Return a store in a directory, its key in the keyring."""
-    return SealedBackend("local", path=directory / "sealed.db", source=KeyringKey(), key_seconds=2.0)
+    source = from_option(chosen=True, where="key.keyring", surroundings=surroundings(directory))
+    return SealedBackend("local", path=directory / "sealed.db", source=source, key_seconds=2.0)
 
 
 async def put_and_get(directory: Path) -> bool:
@@ -74,7 +81,7 @@ def entries() -> int:
     """Return how many entries of ours the keyring holds."""
     connection = secretstorage.dbus_init()
     try:
-        return len(list(secretstorage.search_items(connection, {"service": "mcp-broker"})))
+        return len(list(secretstorage.search_items(connection, {"service": MASTER_KEYS})))
     finally:
         connection.close()
 
@@ -126,8 +133,7 @@ def unanswered(directory: Path) -> None:
 
 def probed(directory: Path) -> None:
     """Try the keyring, which leaves nothing in it."""
-    del directory
-    say(probe(), entries())
+    say(probe(surroundings(directory)), entries())
 
 
 def chosen(directory: Path) -> None:
@@ -140,7 +146,7 @@ def foreign(directory: Path) -> None:
     """Open a store whose key the keyring does not have."""
     asyncio.run(put_and_get(directory))
     connection = secretstorage.dbus_init()
-    for item in secretstorage.search_items(connection, {"service": "mcp-broker"}):
+    for item in secretstorage.search_items(connection, {"service": MASTER_KEYS}):
         item.delete()
     connection.close()
     say(*asyncio.run(health(directory))[:2])

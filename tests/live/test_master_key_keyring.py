@@ -66,7 +66,7 @@ def test_a_key_that_is_not_in_the_keyring_locks_the_store(tmp_path: Path) -> Non
 
 def test_trying_the_keyring_leaves_nothing_in_it(tmp_path: Path) -> None:
     """What ``init`` writes to see whether the keyring works has gone afterwards."""
-    assert "SecretService Keyring 0" == in_session(tmp_path, "probed")
+    assert "Secret Service 0" == in_session(tmp_path, "probed")
 
 
 def test_init_offers_the_keyring_for_the_users_own_broker_alone(tmp_path: Path) -> None:
@@ -75,8 +75,7 @@ def test_init_offers_the_keyring_for_the_users_own_broker_alone(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["null", "fail"])
-def test_a_keyring_that_keeps_nothing_is_refused_though_a_good_one_is_there(tmp_path: Path, name: str) -> None:
-    """A keyring that the environment chooses is refused where it does not encrypt, and no other one is tried."""
+def test_the_environment_does_not_choose_the_keyring(tmp_path: Path, name: str) -> None:
+    """Whatever the environment says of the keyring library, the keyring is the one of the platform."""
     done = session(tmp_path, "probed", PYTHON_KEYRING_BACKEND=f"keyring.backends.{name}.Keyring")
-    complaint = f"keyring.backends.{name}.Keyring, is not one that is known to encrypt"
-    assert (1, True) == (done.returncode, complaint in done.stderr)
+    assert (0, "Secret Service 0") == (done.returncode, done.stdout.strip())
