@@ -12,9 +12,8 @@ to follow a redirect to a foreign host, and to read anything from the environmen
 
 import asyncio
 import contextlib
-import importlib
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, final
 
 import msgspec
@@ -25,23 +24,25 @@ from backends.base import (
     Credential,
     Health,
     Lack,
-    LeaseGoneError,
+    Lock,
     MisconfiguredError,
     Preparation,
     RefusedError,
+    Secret,
     SecretNotFoundError,
     Surroundings,
     UnavailableError,
 )
-from backends.vault_engines import Mount, Plan, plan
+from backends.vault_asking import Asking
+from backends.vault_engines import Plan, plan
 from backends.vault_kept import Kept
 from backends.vault_lease import VaultLease, decoded, encoded
-from backends.vault_line import Line, Spoken
-from backends.vault_meaning import WrongMethodError, deleted, meaning
+from backends.vault_line import Line
+from backends.vault_meaning import WrongMethodError, deleted
 from backends.vault_options import VaultOptions, read
 from backends.vault_state import state
 from backends.vault_tokens import Tokens
-from backends.vault_wire import Answer, Kind
+from backends.vault_wire import Answer
 
 CHILD_TTL: Final = 3600.0
 """Seconds that the token of one credential lives when it is not renewed; it is, with the credential."""
@@ -89,34 +90,22 @@ class VaultBackend:
         self._clock = clock
         self._line = Line(name, options)
         self._tokens = Tokens(name, options, self._line, surroundings.drawer, clock=clock)
-        self._calls: Any = None
-        self._mounts: dict[str, Mount] = {}
+        self._asking = Asking(name, self._line, self._tokens)
         self._read: dict[tuple[str, bytes], _Read] = {}
-        self._shared: dict[object, asyncio.Task[Any]] = {}
         self._children: dict[str, _Child] = {}
         self._may_have_children: tuple[str, bool] = ("", False)
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
         """Load what asking needs, and begin to log in. Nobody waits for a server."""
-        if self._calls is None:
-            await self._line.open()
-            await asyncio.to_thread(self._tokens.open)
-            self._calls = await asyncio.to_thread(importlib.import_module, "backends.vault_calls")
-            self._soon(self._tokens.mind())
+        await self._asking.open()
 
     async def close(self) -> None:
         """Let go of the connections. Nothing is revoked, and the tokens are kept."""
-        tasks = [task for task in self._tasks if not task.done()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=1.0)
-        self._line.close()
+        await self._asking.close()
 
     def mints(self, path: str) -> bool:
         """Return whether what is there is made anew each time; yes where the server has not said yet what it is."""
-        return plan(self._mount(path), path, {}).mints
+        return plan(self._asking.mount(path), path, {}).mints
 
     def at_hand(self, path: str) -> Credential | None:
         """Return what was read a moment ago."""
@@ -128,14 +117,14 @@ class VaultBackend:
 
     async def prepare(self, path: str, *, params: Mapping[str, Any], intent: str) -> Preparation:
         """Make a token for the credential that is about to be minted, where the policy allows it."""
-        mount = await self._mounted(path)
+        mount = await self._asking.mounted(path)
         found = plan(mount, path, params)
         if not found.mints:
             return Preparation()
         longest = (mount.longest if mount is not None else 0.0) or LONGEST
         if found.revoke is not None or not await self._can_have_children():
             return Preparation(longest=longest)
-        answer, kept = await self._asked(self._calls.making_child(CHILD_TTL), what="a token for each credential")
+        answer, kept = await self._asking.ask(self._calls.making_child(CHILD_TTL), what="a token for each credential")
         auth = answer.auth
         if auth is None or auth.token is None:
             return Preparation(longest=longest)
@@ -144,26 +133,26 @@ class VaultBackend:
 
     async def issue(self, path: str, *, params: Mapping[str, Any], intent: str) -> Credential:
         """Read or mint what is at ``path``."""
-        self._require_open()
+        self._asking.require_open()
         child = self._children.pop(intent, None)
         try:
-            found = plan(await self._mounted(path), path, params)
+            found = plan(await self._asking.mounted(path), path, params)
             if found.mints:
                 return await self._mint(found, child)
         except BackendError:
             if child is not None:
-                self._soon(self._discard(VaultLease(child=child.accessor)))
+                self._asking.soon(self._discard(VaultLease(child=child.accessor)))
             raise
         if not found.kept:
-            answer, _ = await self._asked(self._calls.fetching(found), what=path)
+            answer, _ = await self._asking.ask(self._calls.fetching(found), what=path)
             return self._of_answer(found, answer)
         key = (path, msgspec.json.encode(dict(params)) if params else b"")
-        credential: Credential = await self._once(key, lambda: self._current(key, found))
+        credential: Credential = await self._asking.once(key, lambda: self._current(key, found))
         return credential
 
     async def renew(self, backend_lease: str, *, increment: float) -> float:
         """Prolong a lease, and the token that it hangs on; return the seconds that both have."""
-        self._require_open()
+        self._asking.require_open()
         lease = decoded(backend_lease)
         if lease.id is None:
             message = "what has no lease cannot be renewed"
@@ -171,58 +160,60 @@ class VaultBackend:
         kept = self._tokens.of(lease.token)
         if kept is not None:
             await self._tokens.stretch(kept, increment)
-        answer, _ = await self._asked(self._calls.renewing(lease.id, increment), what="a lease")
+        answer, _ = await self._asking.ask(self._calls.renewing(lease.id, increment), what="a lease")
         ends = [answer.lease_duration]
         if kept is not None and (left := kept.left(self._clock())) is not None:
             ends.append(left)
         if lease.child is not None:
             wanted = max(CHILD_TTL, 2 * increment)
-            child, _ = await self._asked(self._calls.renewing_child(lease.child, wanted), what="a lease's own token")
+            child, _ = await self._asking.ask(
+                self._calls.renewing_child(lease.child, wanted), what="a lease's own token"
+            )
             if child.auth is not None and child.auth.ttl:
                 ends.append(child.auth.ttl)
         return min(ends)
 
     async def revoke(self, backend_lease: str) -> None:
         """Revoke what a lease is about, done when this returns. What is gone already is a success."""
-        self._require_open()
+        self._asking.require_open()
         lease = decoded(backend_lease)
         refused: BackendError | None = None
         if lease.id is not None:
             try:
-                await self._gone(self._calls.revoking(lease.id))
+                await self._asking.take_back(self._calls.revoking(lease.id))
             except RefusedError as error:
                 # Where the policy lacks this, the token of its own can still be revoked.
                 if lease.child is None:
                     raise
                 refused = error
         if lease.child is not None:
-            await self._gone(self._calls.revoking_child(lease.child))
+            await self._asking.take_back(self._calls.revoking_child(lease.child))
         if lease.serial is not None:
-            await self._gone(self._calls.revoking_serial(lease.path, lease.serial))
+            await self._asking.take_back(self._calls.revoking_serial(lease.path, lease.serial))
         if refused is not None and lease.child is None:
             raise refused
 
     async def health(self) -> Health:
         """Say whether it answers, as what the broker is logged in, and until when."""
-        if self._calls is None:
+        if self._asking.calls is None:
             return Health(state="unavailable", detail="it was not opened yet")
         return await state(self._line, self._tokens)
 
     async def examine(self, wanted: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Lack]:
         """Say which of these paths the policy does not allow, or are not there, without reading any."""
-        self._require_open()
+        self._asking.require_open()
         lacking: dict[str, Lack] = {}
         plans: dict[str, Plan] = {}
         for path, params in wanted.items():
             try:
-                plans[path] = plan(await self._mounted(path), path, params)
+                plans[path] = plan(await self._asking.mounted(path), path, params)
             except (RefusedError, MisconfiguredError, SecretNotFoundError) as error:
                 lacking[path] = Lack(error.message, error.hint)
         if not plans:
             return lacking
         needs = {path: vault_policy.needs(each) for path, each in plans.items()}
         asked = sorted({place for need in needs.values() for place in need})
-        answer, _ = await self._asked(self._calls.capabilities(asked), what="its own capabilities")
+        answer, _ = await self._asking.ask(self._calls.capabilities(asked), what="its own capabilities")
         for path, need in needs.items():
             missing = [place for place, any_of in need.items() if not self._calls.allowed(answer, place, any_of)]
             if missing:
@@ -235,7 +226,7 @@ class VaultBackend:
         plans, unsure = [], []
         for path, params in wanted.items():
             with contextlib.suppress(BackendError):
-                mount = None if self._calls is None else await self._mounted(path)
+                mount = None if self._asking.calls is None else await self._asking.mounted(path)
                 if mount is not None:
                     plans.append(plan(mount, path, params))
                     continue
@@ -245,14 +236,28 @@ class VaultBackend:
                 unsure.append(path)
         return vault_policy.text(plans, unsure=unsure, children=self._options.child_tokens is not False)
 
+    async def lock(self) -> Lock | None:
+        """Return what keeps it closed that somebody can open here: a login that was refused."""
+        return Lock(what=f"the login of {self.name}", takes_password=False) if self._tokens.refused else None
+
+    async def unlock(self, password: Secret | None) -> None:
+        """Log in with the same proof again: the server may know it by now."""
+        del password
+        self._asking.require_open()
+        await self._tokens.try_again()
+
     async def log_out(self) -> None:
         """Revoke the broker's tokens."""
-        if self._calls is not None:
+        if self._asking.calls is not None:
             await self._tokens.log_out()
+
+    @property
+    def _calls(self) -> Any:  # noqa: ANN401 -- a module that is loaded late
+        return self._asking.calls
 
     async def _mint(self, found: Plan, child: _Child | None) -> Credential:
         """Mint, once. Who waits may go away; what was made then is given back."""
-        task = self._soon(self._minted(found, child))
+        task = self._asking.soon(self._minted(found, child))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -264,13 +269,13 @@ class VaultBackend:
         await self._tokens.stretch(kept, kept.ttl / 2)
         secret = None if child is None else child.secret
         try:
-            answer, kept = await self._asked(
+            answer, kept = await self._asking.ask(
                 self._calls.fetching(found), what=found.path, minting=True, kept=kept, token=secret
             )
         except WrongMethodError:
             # Nothing was done: what is there wants a write.
             written = msgspec.structs.replace(found, write=True)
-            answer, kept = await self._asked(
+            answer, kept = await self._asking.ask(
                 self._calls.fetching(written), what=found.path, minting=True, kept=kept, token=secret
             )
         lease = VaultLease(
@@ -281,9 +286,9 @@ class VaultBackend:
             path=found.revoke or "",
         )
         if child is not None and lease.child is None:
-            self._soon(self._discard(VaultLease(child=child.accessor)))
+            self._asking.soon(self._discard(VaultLease(child=child.accessor)))
         if not answer.data or answer.wrapped:
-            self._soon(self._discard(lease))
+            self._asking.soon(self._discard(lease))
             message = f"{found.path} has answered without a credential"
             raise MisconfiguredError(message, hint=f"bao read {found.path}")
         ttl = vault_engines.lifetime(answer, now=self._clock())
@@ -298,7 +303,7 @@ class VaultBackend:
 
     def _nobody_waits(self, task: "asyncio.Task[Credential]") -> None:
         if not task.cancelled() and task.exception() is None and task.result().backend_lease is not None:
-            self._soon(self._discard(decoded(task.result().backend_lease or "")))
+            self._asking.soon(self._discard(decoded(task.result().backend_lease or "")))
 
     async def _discard(self, lease: VaultLease) -> None:
         """Give back what nobody got, as far as that goes; what stays ends by itself."""
@@ -310,7 +315,7 @@ class VaultBackend:
         before = self._read.get(key)
         for pause in (*_LAGS, None):
             try:
-                answer, _ = await self._asked(self._calls.fetching(found), what=key[0])
+                answer, _ = await self._asking.ask(self._calls.fetching(found), what=key[0])
             except SecretNotFoundError:
                 if before is None or pause is None or len(self._options.addresses) == 1:
                     self._read.pop(key, None)
@@ -337,31 +342,6 @@ class VaultBackend:
             raise deleted(found.path)
         return credential
 
-    def _mount(self, path: str) -> Mount | None:
-        """Return what is known to be mounted at a path; of two, the one further in."""
-        path = path.strip("/") + "/"
-        known = [mount for mount in self._mounts.values() if path.startswith(mount.path)]
-        return max(known, key=lambda mount: len(mount.path), default=None)
-
-    async def _mounted(self, path: str) -> Mount | None:
-        """Return what is mounted at a path, asking once; None where the server does not say."""
-        self._require_open()
-        known = self._mount(path)
-        if known is not None:
-            return known
-        found: Mount | None = await self._once(("mount", path.partition("/")[0], path), lambda: self._locate(path))
-        return found
-
-    async def _locate(self, path: str) -> Mount | None:
-        try:
-            answer, _ = await self._asked(self._calls.locating(path.strip("/")), what=path)
-        except (SecretNotFoundError, MisconfiguredError):
-            return None
-        mount = vault_engines.mount_of(answer.data)
-        if mount is not None:
-            self._mounts[mount.path] = mount
-        return mount
-
     async def _can_have_children(self) -> bool:
         """Return whether a token can be made for each credential, asked once for each login."""
         if self._options.child_tokens is False:
@@ -369,68 +349,10 @@ class VaultBackend:
         kept = await self._tokens.current()
         if self._may_have_children[0] != kept.accessor:
             paths = tuple(vault_policy.CHILDREN)
-            answer, kept = await self._asked(self._calls.capabilities(paths), what="its own capabilities")
+            answer, kept = await self._asking.ask(self._calls.capabilities(paths), what="its own capabilities")
             may = not kept.batch and all(self._calls.allowed(answer, path, vault_policy.WRITE) for path in paths)
             self._may_have_children = (kept.accessor, may)
         if self._options.child_tokens and not self._may_have_children[1]:
             message = "child_tokens = true, and the policy does not let the broker have them"
             raise RefusedError(message, hint=f"mcp-broker vault policy {self.name}")
         return self._may_have_children[1]
-
-    async def _asked(
-        self,
-        say: Spoken,
-        *,
-        what: str,
-        minting: bool = False,
-        kept: Kept | None = None,
-        token: Any = None,  # noqa: ANN401
-    ) -> tuple[Answer, Kept]:
-        """
-        Ask with the broker's token, or with one below it; where that has died meanwhile, log in and ask once more.
-
-        Raises every ``BackendError``, and no fault of the server's.
-        """
-        fault_error: type[Exception] = self._line.http.FaultError
-        for last in (False, True):
-            own = kept if kept is not None and not last else await self._tokens.current()
-            try:
-                return await self._line.ask(say, token=token or own.secret, minting=minting), own
-            except fault_error as error:
-                fault = error.fault  # type: ignore[attr-defined]  # of a class that is loaded late
-                if fault.kind is Kind.FORBIDDEN and not last and token is None and not await self._tokens.lives(own):
-                    continue
-                raise meaning(fault, what=what, backend=self.name) from None
-        raise AssertionError
-
-    async def _gone(self, say: Spoken) -> None:
-        """Ask for something to be revoked; that it is not known is a success."""
-        try:
-            await self._asked(say, what="a revocation")
-        except (SecretNotFoundError, LeaseGoneError):
-            return
-
-    async def _once(self, key: object, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:  # noqa: ANN401
-        """Do something once for all who want it at the same time. Who goes away takes nothing from the others."""
-        task = self._shared.get(key)
-        if task is None:
-            task = self._shared[key] = self._soon(work())
-            task.add_done_callback(lambda _: self._shared.pop(key, None))
-        return await asyncio.shield(task)
-
-    def _soon(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            # Whoever waited got it; where everybody has gone there is nobody to tell.
-            task.exception()
-
-    def _require_open(self) -> None:
-        if self._calls is None:
-            message = "it was not opened yet"
-            raise UnavailableError(message)

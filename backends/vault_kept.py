@@ -10,6 +10,7 @@ from typing import Final, final
 import msgspec
 
 from backends.base import BackendError, Drawer, Secret
+from backends.vault_pacing import Refusals
 
 _log: Final = logging.getLogger("mcp_broker.vault")
 
@@ -60,10 +61,19 @@ class Kept(msgspec.Struct, kw_only=True):
 
 
 class _Content(msgspec.Struct, kw_only=True):
-    """What is kept in the drawer. ``unwrapped`` is a secret-id by the digest of the token that wrapped it."""
+    """
+    What is kept in the drawer.
+
+    Attributes:
+        tokens: the one to ask with first.
+        unwrapped: a secret-id by the digest of the token that wrapped it.
+        refusals: what a server that counts refused logins must not be shown again too soon.
+
+    """
 
     tokens: list[Kept] = []
     unwrapped: dict[str, str] = {}
+    refusals: Refusals = msgspec.field(default_factory=Refusals)
 
 
 @final
@@ -75,6 +85,7 @@ class Memory:
         self.tokens: list[Kept] = []
         """The one to ask with first."""
         self.unwrapped: dict[str, str] = {}
+        self.refusals = Refusals()
         self.unkept: str | None = None
         """Why nothing would outlive a restart, or None."""
         self._name = name
@@ -104,6 +115,8 @@ class Memory:
             return
         have = {each.accessor for each in self.tokens}
         self.unwrapped = content.unwrapped | self.unwrapped
+        if not self.refusals.times:
+            self.refusals = content.refusals
         for kept in content.tokens:
             if kept.accessor not in have:
                 kept.sure = False
@@ -115,8 +128,9 @@ class Memory:
             return
         # What is in there already must not be written over unseen.
         await self.load()
-        empty = not self.tokens and not self.unwrapped
-        content = msgspec.json.encode(_Content(tokens=self.tokens, unwrapped=self.unwrapped)).decode()
+        empty = not self.tokens and not self.unwrapped and not self.refusals.times
+        kept = _Content(tokens=self.tokens, unwrapped=self.unwrapped, refusals=self.refusals)
+        content = msgspec.json.encode(kept).decode()
         try:
             await self._drawer.write(None if empty else Secret(content))
         except BackendError as error:

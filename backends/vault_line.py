@@ -11,6 +11,7 @@ This module refuses to send a token to a host that the config does not name.
 
 import asyncio
 import importlib
+import os
 import random
 import threading
 import time
@@ -158,6 +159,9 @@ class Line:
                     raise
                 if minting and fault.kind in _MAYBE_DONE:
                     raise _unknown(address, f"it answered with status {fault.status}") from None
+                if fault.kind is Kind.LIMITED:
+                    # The others count together with it, and asking them too is what the limit is against.
+                    raise _failure(address, fault) from None
                 failures.append(_failure(address, fault))
                 continue
             self._prefer(address)
@@ -259,6 +263,7 @@ class Line:
         self._pacing.failed(self._clock(), jitter=random.random(), wait=wait)  # noqa: S311 -- jitter
 
 
+_NO_NETWORK: Final = ("address family not supported", "network is unreachable", "not permitted", "name resolution")
 _HTTPS_PORT: Final = 443
 _HTTP_PORT: Final = 80
 _ACTIVE: Final = 200
@@ -292,12 +297,14 @@ def _again(error: BackendError) -> NoReturn:
 
 
 def _unreachable(address: Address, why: str) -> BackendError:
-    hint = (
-        "put the CA's certificate into ca_file"
-        if "certificate" in why
-        else f"is the server there? curl {address}/v1/sys/health"
-    )
-    return UnavailableError(f"{address}: {why.lower()}", hint=hint)
+    why = why[:1].lower() + why[1:]
+    if any(text in why.lower() for text in _NO_NETWORK) and "INVOCATION_ID" in os.environ:
+        hint = "the unit may have no network: systemctl edit mcp-broker, with the lines in its comments"
+    elif "certificate" in why:
+        hint = f"put its CA into ca_file; openssl s_client -connect {address.host}:{address.port} shows it"
+    else:
+        hint = f"is the server there? curl {address}/v1/sys/health"
+    return UnavailableError(f"{address}: {why}", hint=hint)
 
 
 def _unknown(address: Address, why: str) -> BackendError:

@@ -66,7 +66,7 @@ class Refusals:
     proof: bytes | None = None
     """A digest of what was shown last and refused."""
     times: tuple[float, ...] = ()
-    """When logins were refused, of late, on the monotonic clock."""
+    """When logins were refused, of late, in Unix seconds: it has to hold over a restart, too."""
 
     def refused(self, now: float, proof: bytes) -> None:
         """Know that ``proof``, a digest, was refused."""
@@ -79,7 +79,8 @@ class Refusals:
 
     def may(self, now: float, proof: bytes) -> float:
         """Return the seconds until ``proof`` may be shown; 0 for now."""
-        recent = [at for at in self.times if at > now - FORGOTTEN]
+        # One in the future is of a clock that was set back: it counts as just now.
+        recent = [min(at, now) for at in self.times if at > now - FORGOTTEN]
         if recent and proof == self.proof:
             return recent[-1] + FORGOTTEN - now
         if len(recent) >= MOST_REFUSED:

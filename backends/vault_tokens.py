@@ -31,7 +31,7 @@ from backends.base import (
 from backends.vault_kept import Kept, Memory
 from backends.vault_line import Line
 from backends.vault_options import VaultOptions
-from backends.vault_pacing import LOGIN_CAP, LOGIN_FLOOR, Pacing, Refusals, renew_after, worn_out
+from backends.vault_pacing import LOGIN_CAP, LOGIN_FLOOR, Pacing, renew_after, worn_out
 from backends.vault_wire import Answer, Auth, Kind
 
 if TYPE_CHECKING:
@@ -82,10 +82,10 @@ class Tokens:
         self._looks: dict[str, tuple[float, asyncio.Task[bool]]] = {}
         self._stretching: dict[str, asyncio.Task[None]] = {}
         self._pacing = Pacing(floor=LOGIN_FLOOR, cap=LOGIN_CAP)
-        self._refusals = Refusals()
         self._calls: Any = None
         login = options.login
-        self._identity = f"{login.method} {login.mount} {login.name}".strip()
+        place = "" if login.mount in {"", login.method} else f" at auth/{login.mount}"
+        self._identity = f"{login.method}{place}{f' as {login.name}' if login.name else ''}"
 
     def open(self) -> None:
         """Load what logging in needs. On a thread: it takes a while."""
@@ -273,7 +273,7 @@ class Tokens:
             self._failed(error)
             raise
         self._pacing.succeeded()
-        self._refusals.accepted()
+        self._memory.refusals.accepted()
         self.trouble, self.alarm = None, None
         _log.info("backend %s: logged in by %s, token %s", self._name, self._identity, kept.accessor)
         return kept
@@ -289,7 +289,7 @@ class Tokens:
     async def _shown(self) -> "Proof":
         """Read what is to be shown, each time anew; raise where the very same was refused a while ago."""
         shown: Proof = await asyncio.to_thread(self._calls.proof, self.options.login)
-        wait = self._refusals.may(time.monotonic(), shown.digest)
+        wait = self._memory.refusals.may(self._clock(), shown.digest)
         if wait > 0:
             raise self._refused(wait)
         if isinstance(self.trouble, (RefusedError, LockedError, MisconfiguredError)):
@@ -310,13 +310,15 @@ class Tokens:
             if error.fault.kind not in REFUSED:
                 message = f"the login by {self._identity} is not possible: {error.fault.kind.value}"
                 raise MisconfiguredError(message, hint=f"bao auth list; is it mounted at auth/{login.mount}?") from None
-            raise self._refused_now(shown) from None
+            raise await self._refused_now(shown) from None
         return await self._take(answer, given)
 
-    def _refused_now(self, shown: "Proof") -> BackendError:
-        now = time.monotonic()
-        self._refusals.refused(now, shown.digest)
-        return self._refused(self._refusals.may(now, shown.digest))
+    async def _refused_now(self, shown: "Proof") -> BackendError:
+        """Keep that this proof was refused, also over a restart: one that restarts again and again tries each time."""
+        now = self._clock()
+        self._memory.refusals.refused(now, shown.digest)
+        await self._memory.save()
+        return self._refused(self._memory.refusals.may(now, shown.digest))
 
     def _refused(self, wait: float) -> BackendError:
         proof = self.options.login.proof
@@ -324,7 +326,8 @@ class Tokens:
         if self.alarm is not None:
             return RefusedError(self.alarm, hint=f"find out who used it, then put a new one into {where}")
         message = f"the login by {self._identity} was refused; the same is not tried again for {wait:.0f} s"
-        return RefusedError(message, hint=f"put what is valid into {where}")
+        hint = f"put what is valid into {where}; if it was mended at the server: mcp-broker unlock {self._name}"
+        return RefusedError(message, hint=hint)
 
     async def _take(self, answer: Answer, given: Secret | None) -> Kept:
         auth: Auth | None = self._calls.as_auth(answer, given)
@@ -361,24 +364,37 @@ class Tokens:
         try:
             found = await self._line.ask(self._calls.looking_up_wrapped(shown.secret), token=None)
             if str((found.data or {}).get("creation_path", "")).strip("/") != wanted:
-                raise self._alarmed(shown, f"the wrapped secret-id was not made at {wanted}: somebody has replaced it")
+                raise await self._alarmed(
+                    shown, f"the wrapped secret-id was not made at {wanted}: somebody has replaced it"
+                )
             answer = await self._line.ask(self._calls.unwrapping, token=shown.secret, minting=True)
         except self._line.http.FaultError as error:
             if error.fault.kind is not Kind.WRAPPING_USED:
                 raise
             what = "the wrapping token is not valid: it is too old, or somebody has unwrapped the secret-id before"
-            raise self._alarmed(shown, what) from None
+            raise await self._alarmed(shown, what) from None
         except OutcomeUnknownError:
-            raise self._alarmed(shown, "the secret-id was unwrapped, and the answer was lost") from None
+            raise await self._alarmed(shown, "the secret-id was unwrapped, and the answer was lost") from None
         secret = Secret(str((answer.data or {}).get("secret_id", "")))
         self._memory.unwrapped = {shown.digest.hex(): secret.expose()}
         await self._memory.save()
         return secret
 
-    def _alarmed(self, shown: "Proof", what: str) -> BackendError:
+    async def _alarmed(self, shown: "Proof", what: str) -> BackendError:
         self.alarm = what
         _log.error("backend %s: %s", self._name, what)
-        return self._refused_now(shown)
+        return await self._refused_now(shown)
+
+    @property
+    def refused(self) -> bool:
+        """Return whether there is no login because one was refused."""
+        return self.kept is None and isinstance(self.trouble, RefusedError)
+
+    async def try_again(self) -> None:
+        """Log in with the same proof again, because somebody says that the server was mended. Bounded as ever."""
+        self._memory.refusals.proof = None
+        self.trouble = None
+        await self.current()
 
     async def log_out(self) -> None:
         """Revoke all tokens, and with them whatever hangs on them."""
