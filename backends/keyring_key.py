@@ -15,7 +15,8 @@ from typing import Final, final
 
 from backends.base import CorruptError, Lock, LockedError, Surroundings
 from backends.envelope import Cipher, fresh_key
-from backends.keyring_ring import MASTER_KEYS, Ring, chosen_kind, default_name, refuse_system_mode, ring
+from backends.keyring_choice import chosen_kind, default_name, refuse_system_mode, ring
+from backends.keyring_ring import MASTER_KEYS, Ring
 from backends.master_key import MasterKey, Wrapping, decode_key, encode_key
 
 _LABEL: Final = "the master key of a sealed store (mcp-broker)"

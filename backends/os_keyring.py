@@ -35,15 +35,8 @@ from backends.base import (
     UnavailableError,
     Version,
 )
-from backends.keyring_ring import (
-    SECRETS,
-    UNLOCK,
-    Ring,
-    chosen_kind,
-    default_name,
-    refuse_system_mode,
-    ring,
-)
+from backends.keyring_choice import chosen_kind, default_name, refuse_system_mode, ring
+from backends.keyring_ring import SECRETS, UNLOCK, Ring
 from backends.keyring_store import KeyringStore, lock_file
 from backends.options import Options
 from backends.storable import check_name, exposed
