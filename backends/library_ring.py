@@ -13,11 +13,14 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 from backends import keyring_text, session_bus
 from backends.base import BackendError, Lock, LockedError, RefusedError, UnavailableError
 from backends.keyring_ring import UNLOCK, Kind
+
+if TYPE_CHECKING:
+    from keyring.backend import KeyringBackend
 
 _T = TypeVar("_T")
 
@@ -48,8 +51,19 @@ class LibraryRing:
         *,
         quiet_seconds: float = QUIET_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        loaded: "KeyringBackend | None" = None,
     ) -> None:
-        """Use that kind of keyring; the library is loaded when it is first needed."""
+        """
+        Use that kind of keyring; the library is loaded when it is first needed.
+
+        Args:
+            kind: which.
+            bus: the address of the session bus, for those that are on one; None for the user's own.
+            quiet_seconds: how long it is left alone after somebody has declined.
+            clock: seconds.
+            loaded: the library's keyring, where the caller has one.
+
+        """
         self.title = kind.title
         self.caution: str | None = f"{kind.title} may keep everything in plaintext" if kind.unsafe else None
         self._kind = kind
@@ -57,7 +71,7 @@ class LibraryRing:
         self._quiet_seconds = quiet_seconds
         self._clock = clock
         self._turn = threading.RLock()
-        self._ring: Any = None
+        self._ring: Any = loaded
         self._declined_at: float | None = None
         self._asking = False
 

@@ -1,7 +1,9 @@
 """What the tests of the sealed store share: stores in a directory, and keys that cost little."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +39,13 @@ def passphrase_file(directory: Path, text: str = "correct horse battery\n", name
 def sealed(directory: Path, source: KeySource | None = None, **settings: Any) -> SealedBackend:  # noqa: ANN401
     """Return the sealed store of a directory, not open yet."""
     return SealedBackend("local", path=directory / "sealed.db", source=source or key_file(directory), **settings)
+
+
+def meddle(directory: Path) -> bool:
+    """Change a stored secret as another program would; return that this is not allowed."""
+    with closing(sqlite3.connect(directory / "sealed.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE secrets SET sealed = x'00'")
+    return False
 
 
 def using(backend: SealedBackend, job: Callable[[SealedBackend], Coroutine[Any, Any, _T]]) -> _T:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from backends.sealed import SealedBackend
-from tests.backends.places import key_file, passphrase_file, sealed
+from tests.backends.places import key_file, meddle, passphrase_file, sealed
 from tests.contract.backend import WritableBackendContract
 
 
@@ -23,6 +23,11 @@ class TestSealedWithKeyFile(WritableBackendContract):
         """Return the same store once more."""
         return lambda: sealed(tmp_path, key_file(tmp_path))
 
+    @pytest.fixture
+    def elsewhere(self, tmp_path: Path) -> Callable[[str, str], bool]:
+        """Return somebody with an editor for databases, whom the store refuses."""
+        return lambda _, __: meddle(tmp_path)
+
 
 class TestSealedWithPassphrase(WritableBackendContract):
     """The contract, with a passphrase."""
@@ -36,3 +41,8 @@ class TestSealedWithPassphrase(WritableBackendContract):
     def again(self, tmp_path: Path) -> Callable[[], SealedBackend]:
         """Return the same store once more."""
         return lambda: sealed(tmp_path, passphrase_file(tmp_path))
+
+    @pytest.fixture
+    def elsewhere(self, tmp_path: Path) -> Callable[[str, str], bool]:
+        """Return somebody with an editor for databases, whom the store refuses."""
+        return lambda _, __: meddle(tmp_path)

@@ -11,6 +11,7 @@ imports nothing but ``backends.base`` and pytest.
 import asyncio
 import copy
 import pickle
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -18,10 +19,12 @@ import pytest
 
 from backends.base import (
     Backend,
+    BackendError,
     Credential,
     RefusedError,
     Secret,
     SecretNotFoundError,
+    UnavailableError,
     Version,
     WritableBackend,
 )
@@ -30,6 +33,9 @@ _T = TypeVar("_T")
 
 Run = Callable[[Coroutine[Any, Any, _T]], _T]
 """Runs a coroutine to its end on the loop that the backend lives on."""
+
+SOON = 10.0
+"""Seconds within which a change by another program is issued, where the test makes the backend remember no longer."""
 
 STATES = frozenset({"ok", "locked", "unavailable", "misconfigured"})
 
@@ -102,7 +108,9 @@ class WritableBackendContract(BackendContract):
     What a backend that can be written to does.
 
     A subclass also defines the fixture ``again``, which returns, each time it is
-    called, another backend that is not open yet, over the same store.
+    called, another backend that is not open yet, over the same store, and the
+    fixture ``elsewhere``: another program, which writes the value of a secret
+    into the store in its own way, and returns whether that is allowed there.
     """
 
     @pytest.fixture
@@ -228,6 +236,60 @@ class WritableBackendContract(BackendContract):
             return whole
 
         assert {True} == run(both())
+
+    def test_two_that_write_to_one_store_lose_nothing(
+        self, made: WritableBackend, again: Callable[[], WritableBackend], run: Run[Any]
+    ) -> None:
+        """Where two backends write to one store at once, each put gets a number of its own, or is refused."""
+        other = again()
+
+        async def at_once() -> list[int | BaseException]:
+            puts = [
+                backend.put("db", secrets(username=str(number), password=str(number)))
+                for number, backend in enumerate((made, other) * 4)
+            ]
+            return await asyncio.gather(*puts, return_exceptions=True)
+
+        run(made.open())
+        run(other.open())
+        found = run(at_once())
+        run(made.close())
+        run(other.close())
+        numbers = {number: str(place) for place, number in enumerate(found) if isinstance(number, int)}
+        refused = [type(each) for each in found if not isinstance(each, int)]
+        last = again()
+        run(last.open())
+        values = run(issue(last, "db"))
+        run(last.close())
+        assert ([*range(1, 9 - len(refused))], [UnavailableError] * len(refused)) == (sorted(numbers), refused)
+        assert {"username": numbers[max(numbers)], "password": numbers[max(numbers)]} == values
+
+    def test_a_change_by_another_program_is_taken_over_or_refused(
+        self, writable: WritableBackend, elsewhere: Callable[[str, str], bool], run: Run[Any]
+    ) -> None:
+        """Another program's change is soon issued, as a version of its own, or it changes nothing of what is issued."""
+        run(writable.put("db", secrets(value="ours")))
+        run(issue(writable, "db"))
+        allowed = elsewhere("db", "theirs")
+        wanted = "theirs" if allowed else "ours"
+        end = time.monotonic() + SOON
+        while (found := run(issue(writable, "db"))["value"]) != wanted and time.monotonic() < end:
+            run(asyncio.sleep(0.05))
+        numbers = [version.number for version in run(writable.versions("db"))]
+        assert (wanted, [2, 1] if allowed else [1]) == (found, numbers)
+
+    def test_a_put_after_a_change_by_another_program_is_the_next_version(
+        self, writable: WritableBackend, elsewhere: Callable[[str, str], bool], run: Run[Any]
+    ) -> None:
+        """What another program has written counts as a version, or it is not written over."""
+        run(writable.put("db", secrets(value="ours")))
+        number: int | str
+        allowed = elsewhere("db", "theirs")
+        try:
+            number = run(writable.put("db", secrets(value="ours again")))
+        except BackendError:
+            number = "refused"
+        assert (3 if allowed else "refused") == number
 
     def test_what_was_put_outlives_the_backend(
         self, made: WritableBackend, again: Callable[[], WritableBackend], run: Run[Any]
