@@ -50,12 +50,16 @@ class Staged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @runtime_checkable
-class StagingBackend(CheckedBackend, Protocol):
+class StagingBackend(Backend, Protocol):
     """
     A backend that several brokers share, and that keeps what a rotation has staged where all of them see it.
 
-    Both writes are compare-and-set: of many brokers that begin at once, one wins.
+    All writes are compare-and-set: of many brokers that begin at once, one wins.
     """
+
+    async def put_if(self, path: str, values: Mapping[str, Secret], *, expected: int | None) -> int:
+        """Write over the version ``expected``, as a ``CheckedBackend`` does."""
+        ...
 
     async def staged(self, path: str) -> Staged | None:
         """Return what is staged for ``path``, or None."""

@@ -18,7 +18,7 @@ from typing import Any, Final, final
 
 import msgspec
 
-from backends import vault_engines, vault_policy
+from backends import vault_engines, vault_policy, vault_rotation
 from backends.base import (
     BackendError,
     Credential,
@@ -33,9 +33,11 @@ from backends.base import (
     Surroundings,
     UnavailableError,
 )
+from backends.rotating import Staged
 from backends.vault_asking import Asking
 from backends.vault_engines import Plan, plan
 from backends.vault_kept import Kept
+from backends.vault_kv import VersionedSecrets
 from backends.vault_lease import VaultLease, decoded, encoded
 from backends.vault_line import Line
 from backends.vault_meaning import WrongMethodError, deleted
@@ -91,6 +93,7 @@ class VaultBackend:
         self._line = Line(name, options)
         self._tokens = Tokens(name, options, self._line, surroundings.drawer, clock=clock)
         self._asking = Asking(name, self._line, self._tokens)
+        self._secrets = VersionedSecrets(self._asking)
         self._read: dict[tuple[str, bytes], _Read] = {}
         self._children: dict[str, _Child] = {}
         self._may_have_children: tuple[str, bool] = ("", False)
@@ -245,6 +248,36 @@ class VaultBackend:
         del password
         self._asking.require_open()
         await self._tokens.try_again()
+
+    async def rotate(self, path: str, *, token: str) -> None:
+        """Have the server replace the account at ``path``; told twice, it does so twice, which harms nobody."""
+        del token
+        self._asking.require_open()
+        await vault_rotation.rotate(self._asking, path)
+        self._read.pop((path, b""), None)
+
+    async def rotate_login(self, *, token: str) -> None:
+        """Replace the secret-id that the broker logs in with."""
+        del token
+        self._asking.require_open()
+        await vault_rotation.rotate_secret_id(self._asking, self._tokens, self._options.login)
+
+    async def put_if(self, path: str, values: Mapping[str, Secret], *, expected: int | None) -> int:
+        """Write a version of a secret of K/V 2 over the version ``expected``."""
+        self._asking.require_open()
+        number = await self._secrets.put_if(path, values, expected=expected)
+        self._read.pop((path, b""), None)
+        return number
+
+    async def staged(self, path: str) -> Staged | None:
+        """Return what a rotation has staged beside a secret of K/V 2."""
+        self._asking.require_open()
+        return await self._secrets.staged(path)
+
+    async def stage(self, path: str, staged: Staged | None, *, instead_of: str | None) -> None:
+        """Keep what a rotation stages beside a secret of K/V 2."""
+        self._asking.require_open()
+        await self._secrets.stage(path, staged, instead_of=instead_of)
 
     async def log_out(self) -> None:
         """Revoke the broker's tokens."""

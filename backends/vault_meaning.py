@@ -4,6 +4,7 @@ What a fault of the server's means to who asked, in our words and with what mend
 
 from backends.base import (
     BackendError,
+    ConflictError,
     LeaseGoneError,
     MisconfiguredError,
     RefusedError,
@@ -41,7 +42,7 @@ def meaning(fault: Fault, *, what: str, backend: str) -> BackendError:  # noqa: 
         case Kind.WRONG_METHOD:
             return WrongMethodError(f"{what} does not take this", hint="params make it a write, and none a read")
         case Kind.STALE:
-            return RefusedError(f"somebody else has written {what} meanwhile")
+            return ConflictError(f"somebody else has written {what} meanwhile")
         case Kind.REFUSED | Kind.TOO_LARGE | Kind.WRAPPING_USED:
             message = f"the request for {what} was refused (status {fault.status})"
             return MisconfiguredError(message, hint=f"check path and params; try it: bao read {what}")
