@@ -60,7 +60,7 @@ LAZILY: Final = frozenset({("broker.cli.serve", "broker.daemon"), ("broker.cli.d
 LIBRARIES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         "aiohttp": frozenset({"broker.api.http"}),
-        "apscheduler": frozenset({"broker.scheduler"}),
+        "apscheduler": frozenset(),
         "click": frozenset({"broker.cli"}),
         "cryptography": frozenset({"backends", "broker.audit"}),
         "hvac": frozenset({"backends"}),
@@ -80,6 +80,9 @@ EXPOSING: Final = MappingProxyType(
         "broker.api.encode": "is where a value leaves",
         "broker.audit": "takes a keyed fingerprint of it",
         "broker.config.template": "puts it into the text that the server gets, which is a secret again",
+        "broker.rotation.staging": "has what is pending sealed, in one piece",
+        "broker.rotation.program": "tells the admin's own program on its standard input, and looks for them in what it says",
+        "broker.rotation.oauth2": "shows a token endpoint what it asks for",
     }
 )
 """Who may look at a value, and what for. Whoever wants to be added has that to defend."""

@@ -197,6 +197,8 @@ FIELDS: Final[Mapping[str, Callable[[object], object]]] = MappingProxyType(
         "issued_at": _moment,
         "expires_at": _moment,
         "gone_by": _moment,
+        "rotation": _text(64),
+        "step": _text(16),
         # how it went
         "outcome": _text(64),
         "code": _text(64),

@@ -1,0 +1,1 @@
+"""Rotations as the broker drives them."""
