@@ -26,13 +26,15 @@ LONGEST_ANSWER: Final = 4 * 1024 * 1024
 _LONGEST_WAIT: Final = 300.0
 """Seconds that a server may ask us to wait at most."""
 
+_LONGEST_LIFE: Final = 100 * 365 * 86400.0
+"""Seconds that anything lives at most: beyond that no date can be made of it."""
+
 _HINT_OF_KV: Final = "versioned K/V"
 _LOST_LEASE: Final = ("lease not found", "lease expired", "invalid lease", "invalid accessor")
 _NOT_RENEWABLE: Final = ("lease is not renewable", "lease not renewable", "cannot be renewed")
 _USED_WRAPPING: Final = "wrapping token is not valid"
 _STALE_CAS: Final = "check-and-set parameter did not match"
 _UNKNOWN_ROLE: Final = ("unknown role", "could not be found", "not an allowed role", "role not found", "no such role")
-_BAD_LOGIN: Final = ("invalid role or secret ID", "invalid username or password", "ldap operation failed")
 
 
 class Kind(Enum):
@@ -146,6 +148,9 @@ class _Body(msgspec.Struct):
     errors: list[str] | None = None
     auth: _Auth | None = None
     wrap_info: dict[str, Any] | None = None
+    # What ``sys/health`` says beside its status.
+    sealed: bool | None = None
+    standby: bool | None = None
 
 
 _BODY: Final = msgspec.json.Decoder(_Body)
@@ -186,7 +191,7 @@ def _answer(found: _Body, headers: Mapping[str, str]) -> Answer:
     return Answer(
         data=found.data if isinstance(found.data, dict) else None,
         lease_id=found.lease_id or "",
-        lease_duration=max(0.0, found.lease_duration or 0.0),
+        lease_duration=_bounded(found.lease_duration or 0.0),
         renewable=bool(found.renewable),
         auth=None if found.auth is None or not _usable(found.auth) else _auth(found.auth),
         wrapped=found.wrap_info is not None,
@@ -208,7 +213,7 @@ def _auth(auth: _Auth) -> Auth:
         token=Secret(auth.client_token) if auth.client_token else None,
         accessor=auth.accessor,
         policies=tuple(auth.policies or auth.token_policies or ()),
-        ttl=max(0.0, auth.lease_duration),
+        ttl=_bounded(auth.lease_duration),
         renewable=auth.renewable,
         batch=auth.token_type == "batch",  # noqa: S105 -- a kind of token
         name=name,
@@ -230,6 +235,8 @@ def _kind(status: int, found: _Body | None) -> Kind:  # noqa: C901, PLR0911, PLR
             return Kind.NOT_YET
         case 413:
             return Kind.TOO_LARGE
+        case 429 if found is not None and found.standby:
+            return Kind.STANDBY
         case 429 | 473:
             return Kind.LIMITED
         case 472:
@@ -240,7 +247,7 @@ def _kind(status: int, found: _Body | None) -> Kind:  # noqa: C901, PLR0911, PLR
         case 501:
             return Kind.UNINITIALISED
         case 503:
-            return Kind.UPSTREAM if found is None else _closed(errors)
+            return Kind.UPSTREAM if found is None else _closed(found, errors)
         case 502 | 504:
             return Kind.UPSTREAM
         case _:
@@ -267,13 +274,17 @@ def _absence(found: _Body, errors: Sequence[str]) -> Kind:
     return Kind.NO_ROUTE if errors else Kind.ABSENT
 
 
-def _closed(errors: Sequence[str]) -> Kind:
+def _closed(found: _Body, errors: Sequence[str]) -> Kind:
     text = " ".join(errors).lower()
     if "namespace" in text and "lock" in text:
         return Kind.NAMESPACE_LOCKED
-    if "sealed" in text:
+    if found.sealed or "sealed" in text:
         return Kind.SEALED
     return Kind.STANDBY
+
+
+def _bounded(seconds: float) -> float:
+    return min(max(0.0, seconds), _LONGEST_LIFE)
 
 
 def _wait(headers: Mapping[str, str]) -> float | None:
@@ -287,5 +298,5 @@ def _wait(headers: Mapping[str, str]) -> float | None:
 def _date(text: str | None) -> float | None:
     try:
         return None if text is None else parsedate_to_datetime(text).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
