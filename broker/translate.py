@@ -8,6 +8,7 @@ from typing import TypeVar, assert_never
 
 from backends import base
 from broker.config import SecretConfig
+from broker.config.model import LOCAL
 from broker.errors import (
     BrokerError,
     ConfigError,
@@ -45,8 +46,10 @@ def translated(  # noqa: C901, PLR0911 -- one return for each error there is
         case TimeoutError():
             return OutcomeUnknownError(f"{name}the backend did not answer in time", hint="mcp-broker status")
         case base.SecretNotFoundError():
-            missing = error.message if secret is None else f"secret {secret.name!r} is not in {secret.backend!r} yet"
-            return UnavailableError(missing, hint=_set(secret) or error.hint)
+            if secret is None or secret.backend != LOCAL:
+                return UnavailableError(f"{name}{error.message}", hint=error.hint or "mcp-broker status")
+            missing = f"secret {secret.name!r} is not in {secret.backend!r} yet"
+            return UnavailableError(missing, hint=f"mcp-broker secret set {secret.name}")
         case base.RefusedError():
             return DeniedError(f"{name}{error.message}", hint=error.hint)
         case base.LeaseGoneError():
@@ -66,6 +69,3 @@ def translated(  # noqa: C901, PLR0911 -- one return for each error there is
         case _:
             assert_never(error)
 
-
-def _set(secret: SecretConfig | None) -> str | None:
-    return None if secret is None else f"mcp-broker secret set {secret.name}"
