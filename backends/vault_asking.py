@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, final
 
 from backends import vault_engines
-from backends.base import LeaseGoneError, MisconfiguredError, SecretNotFoundError, UnavailableError
+from backends.base import LeaseGoneError, MisconfiguredError, RefusedError, SecretNotFoundError, UnavailableError
 from backends.vault_engines import Mount
 from backends.vault_kept import Kept
 from backends.vault_line import Line, Spoken
@@ -130,7 +130,8 @@ class Asking:
     async def _locate(self, path: str) -> Mount | None:
         try:
             answer, _ = await self.ask(self.calls.locating(path.strip("/")), what=path)
-        except (SecretNotFoundError, MisconfiguredError):
+        except (SecretNotFoundError, MisconfiguredError, RefusedError):
+            # Refused is also what this path says where nothing is mounted: what asks next knows which of the two.
             return None
         mount = vault_engines.mount_of(answer.data)
         if mount is not None:
