@@ -54,6 +54,8 @@ class Pki(Plain):
             return Answer(data=dict(self._roles.get(name, {})))
         if verb in {"issue", "sign"} and request.writes:
             return self._issue(request, verb, name)
+        if verb == "cert" and request.reads:
+            return Answer(data={"certificate": "", "revocation_time": int(self.revoked.get(name, 0))})
         if verb == "revoke" and request.writes:
             return self._revoke_serial(str(request.body.get("serial_number", "")))
         if verb in {"issue", "sign", "revoke"}:

@@ -1,0 +1,35 @@
+"""The contract of the Vault backend, against a real OpenBao or Vault, with a real PostgreSQL behind it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.contract.vault import VaultContract
+from tests.contract.vault_world import RealWorld, real_world
+from tests.live.postgres import Postgres
+from tests.live.vault_server import binary
+
+pytestmark = pytest.mark.live("vault")
+
+
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[RealWorld]:
+    """Give one world for all tests of this file."""
+    if binary() is None:
+        pytest.skip("needs bao or vault on the PATH, or MCP_BROKER_VAULT_BIN")
+    database: Postgres = request.getfixturevalue("postgres")
+    with real_world(tmp_path_factory.mktemp("world"), database=database) as found:
+        yield found
+
+
+class OfTheRealOne:
+    """What makes a contract one of a real server."""
+
+    @pytest.fixture
+    def world(self, furnished: RealWorld) -> RealWorld:
+        """Return the world."""
+        return furnished
+
+
+class TestContract(OfTheRealOne, VaultContract):
+    """Reading, and how it is."""
