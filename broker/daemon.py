@@ -40,6 +40,7 @@ from broker.launch.files import sweep
 from broker.paths import Places
 from broker.refusals import Refusals
 from broker.reloading import Reloading
+from broker.rotation.assembly import rotations_of
 from broker.running import Running
 from broker.scheduler import Scheduler
 from broker.service import Service
@@ -143,7 +144,13 @@ class Daemon:
             scheduler = asyncio.create_task(
                 Scheduler(
                     running,
-                    each_tick=(self._look_at_config, self._sweep, self._report, running.service.reading.tick),
+                    each_tick=(
+                        self._look_at_config,
+                        self._sweep,
+                        self._report,
+                        running.service.reading.tick,
+                        running.rotations.tick,
+                    ),
                     sweeps=[entrance.sweep for entrance in entrances],
                 ).run()
             )
@@ -179,8 +186,10 @@ class Daemon:
             clock=clock,
         )
         endings.forget = service.minting.forget
+        rotations = rotations_of(service, state=places.state)
         boot = boot_id()
         stored, intents = await store.open()
+        await rotations.open()
         await audit.open()
         try:
             await asyncio.gather(*(self._open(backend) for backend in backends.values()))
@@ -193,6 +202,7 @@ class Daemon:
                 audit=audit,
                 store=store,
                 leases=leases,
+                rotations=rotations,
                 backends=backends,
                 attestor=Attestor(boot=boot, hidden_uid=overflow_uid()),
                 rate=RateLimit(self._config.limits.requests_per_second),
@@ -203,6 +213,7 @@ class Daemon:
                 stop=self._stop,
             )
         finally:
+            await rotations.close()
             await endings.revoker.settle(SETTLE)
             endings.close()
             refusals.close()

@@ -13,6 +13,7 @@ from broker.core.limits import RateLimit
 from broker.endings import Endings
 from broker.paths import Places
 from broker.refusals import Refusals
+from broker.rotation.rotations import Rotations
 from broker.service import Service
 from broker.store import Store
 
@@ -37,6 +38,7 @@ class Running:
     audit: AuditLog
     store: Store
     leases: LeaseTable
+    rotations: Rotations
     backends: Mapping[str, Backend]
     attestor: Attestor
     rate: RateLimit

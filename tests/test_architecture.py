@@ -35,7 +35,8 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "broker.config": frozenset(
             {"broker.config", "broker.core", "broker.errors", "broker.paths", "backends.base"},
         ),
-        "broker.api.messages": frozenset({"backends.base", "broker.core"}),
+        "broker.api.messages": frozenset({"backends.base", "broker.api.words", "broker.core"}),
+        "broker.api.words": frozenset(),
         "broker.demo": frozenset({"broker.demo", "broker.client", "broker.errors", "broker.launch"}),
         "broker.exec": frozenset({"broker.launch"}),
         "broker.launch": frozenset({"broker.launch"}),
@@ -81,7 +82,7 @@ EXPOSING: Final = MappingProxyType(
         "broker.audit": "takes a keyed fingerprint of it",
         "broker.config.template": "puts it into the text that the server gets, which is a secret again",
         "broker.rotation.staging": "has what is pending sealed, in one piece",
-        "broker.rotation.program": "tells the admin's own program on its standard input, and looks for them in what it says",
+        "broker.rotation.program": "tells the admin's own program on its standard input, and finds them in its words",
         "broker.rotation.oauth2": "shows a token endpoint what it asks for",
     }
 )

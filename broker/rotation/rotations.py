@@ -50,7 +50,7 @@ _PAUSE: Final = 5.0
 class Record(Protocol):
     """What of the audit log is needed here."""
 
-    async def record(self, event: str, **fields: Any) -> None:  # noqa: ANN401 -- audit fields
+    async def record(self, event: str, **fields: Any) -> object:  # noqa: ANN401 -- audit fields
         """Have it on disk, or raise ``AuditError``."""
         ...
 

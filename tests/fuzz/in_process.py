@@ -27,6 +27,7 @@ from broker.core.limits import RateLimit
 from broker.endings import Endings
 from broker.paths import within
 from broker.refusals import Refusals
+from broker.rotation.assembly import rotations_of
 from broker.running import Running
 from broker.service import Service
 from broker.store import Store
@@ -236,6 +237,7 @@ def running() -> Running:
         audit=audit,
         store=store,
         leases=leases,
+        rotations=rotations_of(service, state=places.state),
         backends=backends,
         attestor=Attestor(boot=boot, hidden_uid=overflow_uid()),
         rate=RateLimit(0),
