@@ -33,7 +33,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "broker.paths": frozenset({"broker.errors"}),
         "broker.core": frozenset({"broker.core", "broker.errors"}),
         "broker.config": frozenset(
-            {"broker.config", "broker.core", "broker.errors", "broker.paths", "backends.base"},
+            {"broker.config", "broker.core", "broker.errors", "broker.paths", "backends.base", "backends.registry"},
         ),
         "broker.api.messages": frozenset({"backends.base", "broker.api.words", "broker.core"}),
         "broker.api.words": frozenset(),

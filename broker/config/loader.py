@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from backends.registry import BUILT_IN, kinds
 from broker.config import audit_section, files, sections, servers, template
 from broker.config.document import Document, parse
 from broker.config.model import LOCAL, SEALED, BackendConfig, Config, SecretConfig, ServerConfig
@@ -21,8 +22,6 @@ from broker.config.table import Table
 from broker.core.model import Limits
 from broker.paths import Mode, Places
 
-ENTRY_POINTS: Final = "mcp_broker.backends"
-"""The entry-point group in which packages name the backends that they bring."""
 
 _SECTIONS: Final = ("backends", "secrets", "servers")
 _SINGLE: Final = ("limits", "audit", "notify")
@@ -105,9 +104,7 @@ def build(documents: Iterable[Document], *, mode: Mode, uid: int, types: Collect
 
 def installed_types() -> frozenset[str]:
     """Return the types of backend that are installed. Slow: it looks at every distribution."""
-    from importlib.metadata import entry_points  # noqa: PLC0415 - most configs never ask
-
-    return frozenset({SEALED, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+    return frozenset(kinds())
 
 
 def _documents(paths: Iterable[Path], *, uid: int) -> list[Document]:
@@ -185,7 +182,7 @@ def _backends(tables: Mapping[str, Table], types: Collection[str] | None) -> dic
         one = sections.backend(name, table)
         if one is None:
             continue
-        if one.type != SEALED:
+        if one.type not in BUILT_IN:
             types = installed_types() if types is None else types
             sections.check_type(one, table, types)
         found[name] = one
