@@ -9,7 +9,7 @@ This module refuses to guess what can be revoked: whatever an engine that it
 does not know makes counts as something that may have to be.
 """
 
-import math
+import re
 from collections.abc import Mapping
 from typing import Any, Final, final
 
@@ -73,6 +73,8 @@ MINTING: Final = frozenset({"creds", "static-creds", "static-cred", "sts", "issu
 
 _CERTIFICATES: Final = frozenset({"issue", "sign", "sign-verbatim"})
 _READ_ONLY: Final = frozenset({"kv", "cubbyhole", "generic"})
+_LARGEST: Final = 1e15
+_DIGITS: Final = re.compile(r"[0-9]{1,15}s?")
 
 
 def plan(mount: Mount | None, path: str, params: Mapping[str, Any]) -> Plan:
@@ -117,7 +119,7 @@ def mount_of(data: Mapping[str, Any] | None) -> Mount | None:
     path, kind = data.get("path"), data.get("type")
     if not isinstance(path, str) or not isinstance(kind, str):
         return None
-    options, config = data.get("options") or {}, data.get("config") or {}
+    options, config = _mapping(data.get("options")), _mapping(data.get("config"))
     return Mount(
         path=path.strip("/") + "/",
         kind=kind,
@@ -146,7 +148,7 @@ def _text(value: Any) -> str:  # noqa: ANN401 -- any JSON
 
 def version_of(answer: Answer) -> tuple[int, str]:
     """Return the version that an answer of K/V 2 is about, and when it was written, as the server says it."""
-    metadata = (answer.data or {}).get("metadata") or {}
+    metadata = _mapping((answer.data or {}).get("metadata"))
     return int(_number(metadata.get("version")) or 0), str(metadata.get("created_time", ""))
 
 
@@ -174,7 +176,7 @@ def lifetime(answer: Answer, *, now: float) -> float | None:
     if expiration is not None:
         return max(0.0, expiration - now)
     ends = _number(data.get("ttl")) or answer.lease_duration
-    if ends:
+    if ends > 0:
         return ends
     return _certified(data.get("signed_key"), now)
 
@@ -184,21 +186,26 @@ def _certified(key: object, now: float) -> float | None:
     if not isinstance(key, str):
         return None
     # Not needed for anything else, and it takes a while to load.
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
     from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ssh_public_identity  # noqa: PLC0415
 
     try:
         found = load_ssh_public_identity(key.strip().encode())
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         return None
     return max(0.0, found.valid_before - now) if isinstance(found, SSHCertificate) else None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _number(value: object) -> float | None:
     """Return a number that a server has sent as one, or as text; a length of time such as ``30s`` too."""
     if isinstance(value, bool):
         return None
-    if isinstance(value, (int, float)):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, str) and value.removesuffix("s").isdecimal() and value.isascii():
+    if isinstance(value, (int, float)) and abs(value) <= _LARGEST:
+        return float(value)
+    if isinstance(value, str) and value.isascii() and _DIGITS.fullmatch(value):
         return float(value.removesuffix("s"))
     return None
