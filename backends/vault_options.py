@@ -248,18 +248,19 @@ def _of_method(method: Method, chosen: Options, surroundings: Surroundings) -> L
             here = source("token_file", private=False) if method == "jwt" or "token_file" in given else default
             return Login(method=method, mount=mount, name=chosen.text("role"), proof=here)
         case "cert":
-            return Login(method=method, mount=mount, name=chosen.text("name") if "name" in given else "")
+            pass
+    return Login(method=method, mount=mount, name=chosen.text("name") if "name" in given else "")
 
 
 def _approle(chosen: Options, mount: str, source: Any) -> Login:  # noqa: ANN401 -- a closure of ``_of_method``
     given = set(chosen.given())
     if ("role_id" in given) == ("role_id_file" in given):
         message = f"{chosen.where} needs role_id or role_id_file, one of the two"
-        raise MisconfiguredError(message)
+        raise MisconfiguredError(message, hint=f"bao read auth/{mount}/role/ROLE/role-id, and put it as role_id there")
     proofs = [key for key in ("secret_id_file", "secret_id_credential", "wrapped_secret_id_file") if key in given]
     if len(proofs) != 1:
         message = f"{chosen.where} needs one of secret_id_file, secret_id_credential and wrapped_secret_id_file"
-        raise MisconfiguredError(message)
+        raise MisconfiguredError(message, hint=f'secret_id_file = "secret-id" in [{chosen.where}]')
     wrapped = proofs[0] == "wrapped_secret_id_file"
     if wrapped != ("creation_path" in given):
         message = f"{chosen.where}.creation_path goes with wrapped_secret_id_file, and only with it"
