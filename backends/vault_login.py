@@ -20,7 +20,7 @@ from backends import private_file
 from backends.base import LockedError, MisconfiguredError, Secret
 from backends.vault_http import VaultAdapter
 from backends.vault_options import Login, Source
-from backends.vault_wire import Answer, Auth
+from backends.vault_wire import LONGEST_TIME, Answer, Auth
 
 _CREDENTIALS: Final = "$CREDENTIALS_DIRECTORY"
 _LONGEST: Final = 64 * 1024
@@ -137,7 +137,7 @@ def as_auth(answer: Answer, given: Secret | None) -> Auth | None:
         token=given,
         accessor=str(data.get("accessor", "")),
         policies=tuple(str(each) for each in data.get("policies") or ()),
-        ttl=float(data.get("ttl") or 0),
+        ttl=min(max(0.0, float(data.get("ttl") or 0)), LONGEST_TIME),
         renewable=bool(data.get("renewable")),
         batch=data.get("type") == "batch",
         name=str(data.get("display_name", "")),
