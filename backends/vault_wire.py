@@ -26,11 +26,8 @@ LONGEST_ANSWER: Final = 4 * 1024 * 1024
 _LONGEST_WAIT: Final = 300.0
 """Seconds that a server may ask us to wait at most."""
 
-_LONGEST_LIFE: Final = 100 * 365 * 86400.0
+LONGEST_TIME: Final = 100 * 365 * 86400.0
 """Seconds that anything lives at most: beyond that no date can be made of it."""
-
-LONGEST_TIME: Final = 10 * 365 * 86400.0
-"""Seconds that any lease or token can last; what a server says beyond that is not believed."""
 
 _HINT_OF_KV: Final = "versioned K/V"
 _LOST_LEASE: Final = ("lease not found", "lease expired", "invalid lease", "invalid accessor")
@@ -287,11 +284,7 @@ def _closed(found: _Body, errors: Sequence[str]) -> Kind:
 
 
 def _bounded(seconds: float) -> float:
-    return min(max(0.0, seconds), _LONGEST_LIFE)
-
-
-def _bounded(seconds: float | None) -> float:
-    return min(max(0.0, seconds or 0.0), LONGEST_TIME)
+    return min(max(0.0, seconds), LONGEST_TIME)
 
 
 def _wait(headers: Mapping[str, str]) -> float | None:
