@@ -264,11 +264,13 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         what: what is locked, in words: ``the keyring 'Login'``.
         takes_password: whether ``unlock`` can open it with a password; without, it asks somebody itself.
+        asking: whether it asks somebody now.
 
     """
 
     what: str
     takes_password: bool
+    asking: bool = False
 
 
 @runtime_checkable

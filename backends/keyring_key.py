@@ -71,7 +71,7 @@ class KeyringKey:
     def lock(self) -> Lock | None:
         """Return what is locked. Never blocks for long, and asks nobody."""
         if self._ring.prompting:
-            return Lock(what=self._ring.where, takes_password=self._ring.takes_password)
+            return Lock(what=self._ring.where, takes_password=self._ring.takes_password, asking=True)
         return self._ring.lock()
 
     def unlock(self, password: str | None) -> None:

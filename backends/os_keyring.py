@@ -211,7 +211,7 @@ class KeyringBackend:
     async def lock(self) -> Lock | None:
         """Return what is locked."""
         if self._ring.prompting:
-            return Lock(what=self._ring.where, takes_password=self._ring.takes_password)
+            return Lock(what=self._ring.where, takes_password=self._ring.takes_password, asking=True)
         return await self._asked(self._ring.lock, seconds=self._patience)
 
     async def unlock(self, password: Secret | None) -> None:

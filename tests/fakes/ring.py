@@ -30,11 +30,11 @@ class Ring(KeyringBackend):
 
     """
 
-    priority = 1.0  # type: ignore[assignment]  # the library computes it for each class
+    priority = 1.0
 
     def __init__(self, *, most: int | None = None) -> None:
         """Begin empty and open, with room for ``most`` bytes of UTF-16 in an item."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # the library ships no type for it
         self.items: dict[tuple[str, str], str] = {}
         self.most = most
         self.opened = threading.Event()
