@@ -69,20 +69,17 @@ def shown(rotations: Rotations, now: float) -> list[Shown]:
     return [_shown(rotations, target, now) for _, target in sorted(rotations.targets.items())]
 
 
-def problems(rotations: Rotations, now: float) -> list[str]:
-    """Return what is wrong, a sentence each."""
-    return list(_problems(rotations, shown(rotations, now)))
-
-
-def _problems(rotations: Rotations, rows: list[Shown]) -> Iterator[str]:
-    for row in rows:
+def problems(rotations: Rotations, now: float) -> Iterator[tuple[str, str | None]]:
+    """Yield what is wrong, a sentence each, with what mends it."""
+    for row in shown(rotations, now):
         if row.error is not None:
-            yield f"rotation of {row.name}: {row.error}"
+            yield f"rotation of {row.name}: {row.error}", row.hint
         if row.too_old:
-            yield f"rotation of {row.name}: it is older than the config promises"
+            yield f"rotation of {row.name}: it is older than the config promises", f"mcp-broker rotate {row.name}"
     for name, course in sorted(rotations.courses.items()):
         if course.rotation is not None and name not in rotations.targets:
-            yield f"rotation of {name}: it is under way, and the config has no rotate for it any more"
+            text = f"rotation of {name}: it is under way, and the config has no rotate for it any more"
+            yield text, "put it back, and then mcp-broker rotate --abandon, or --resume"
 
 
 def _shown(rotations: Rotations, target: Target, now: float) -> Shown:
