@@ -247,9 +247,9 @@ def _of_method(method: Method, chosen: Options, surroundings: Surroundings) -> L
             default = Source(path=KUBERNETES_TOKEN, private=False)
             here = source("token_file", private=False) if method == "jwt" or "token_file" in given else default
             return Login(method=method, mount=mount, name=chosen.text("role"), proof=here)
-        case "cert":
-            pass
-    return Login(method=method, mount=mount, name=chosen.text("name") if "name" in given else "")
+        case _:
+            # A certificate is shown by the connection.
+            return Login(method=method, mount=mount, name=chosen.text("name") if "name" in given else "")
 
 
 def _approle(chosen: Options, mount: str, source: Any) -> Login:  # noqa: ANN401 -- a closure of ``_of_method``
