@@ -85,6 +85,10 @@ class _Reading:
     epoch: int
     until: float
 
+    def over(self, now: float) -> bool:
+        """Return whether it has ended without anything that may be issued now."""
+        return self.future.done() and (self.future.exception() is not None or now >= self.until)
+
 
 @final
 class KeyringBackend:
@@ -265,7 +269,7 @@ class KeyringBackend:
         if (found := self._remembered(key)) is not None:
             return found
         reading = self._reading.get(key)
-        if reading is None or reading.future.done():
+        if reading is None or reading.over(time.monotonic()):
             future = self._begun(lambda: self._listening(read), self._patience)
             # It is as old as the question, whatever became of it on the way.
             until = time.monotonic() + self._cache_seconds
