@@ -141,8 +141,6 @@ def rows(
 
 
 def _row(running: Running, found: Shown, error: BrokerError | None) -> RotationRow:
-    held = [lease for lease in running.leases.chosen(secret=found.name) if lease.version == found.version]
-    grace = running.rotations.targets[found.name].rotate.grace
     return RotationRow(
         name=found.name,
         backend=found.backend,
@@ -161,7 +159,7 @@ def _row(running: Running, found: Shown, error: BrokerError | None) -> RotationR
         grace_until=_time(found.grace_until),
         holders=[Holding(version=version, sessions=count) for version, count in found.holders.items()],
         says=found.says,
-        would=would(found, sessions=sum(not lease.barred for lease in held), grace=grace),
+        would=would(running.rotations, found),
     )
 
 

@@ -225,8 +225,15 @@ class Rotations:
 
     def holders(self, course: Course) -> Counter[int]:
         """Return how many leases have which version that is not the current one."""
-        versions = (lease.version for lease in self._leases.chosen(secret=course.name) if not lease.barred)
-        return Counter(version for version in versions if version is not None and version != course.version)
+        held = self.held(course.name)
+        # Where nobody has looked yet, the newest that is out counts as the current one.
+        current = course.version if course.version is not None else max(held, default=None)
+        return Counter({version: count for version, count in held.items() if version != current})
+
+    def held(self, name: str) -> Counter[int]:
+        """Return how many leases of a secret have which version."""
+        versions = (lease.version for lease in self._leases.chosen(secret=name) if not lease.barred)
+        return Counter(version for version in versions if version is not None)
 
     async def _step(self, target: Target, course: Course, rotation: Rotation, step: Step) -> Course:
         """Do one step; return what is known then."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from broker.config import duration
 from broker.core.rotation import Rotation, state
 from broker.core.schedule import Plan, too_old
 from broker.rotation.journal import Course
@@ -126,15 +127,18 @@ def _says(count: int, version: int, course: Course) -> str:
     return f"{who} version {version} {restarted}, and it may be worthless"
 
 
-def would(row: Shown, *, sessions: int, grace: float) -> str:
+def would(rotations: Rotations, row: Shown) -> str:
     """Return what a rotation would mean now for who holds the current version, in a sentence."""
     if row.stage is not None:
         return f"it is being replaced already: {row.stage}"
-    if not sessions or row.version is None:
+    held = rotations.held(row.name)
+    version = row.version if row.version is not None else max(held, default=0)
+    if not held[version]:
         return "nobody holds it"
-    who = "1 session keeps" if sessions == 1 else f"{sessions} sessions keep"
-    restarted = "it is restarted" if sessions == 1 else "they are restarted"
-    return f"{who} version {row.version} until {restarted} or the grace of {max(grace, 0):g} s ends"
+    who = "1 session keeps" if held[version] == 1 else f"{held[version]} sessions keep"
+    restarted = "it is restarted" if held[version] == 1 else "they are restarted"
+    grace = duration.text(rotations.targets[row.name].rotate.grace)
+    return f"{who} version {version} until {restarted} or the grace of {grace} ends"
 
 
 def _how(target: Target) -> str:
