@@ -87,23 +87,31 @@ def test_of_many_that_ask_a_healthy_server_all_may() -> None:
     assert pacing.may(1.0)
 
 
-@given(
-    steps=st.lists(
-        st.tuples(st.floats(0, 2000), st.sampled_from([b"a", b"b", b"c", b"d", b"e", b"f", b"g"])),
-        min_size=1,
-        max_size=60,
-    )
-)
-def test_refused_logins_lock_no_account(steps: list[tuple[float, bytes]]) -> None:
+PAUSES: Final = st.sampled_from([0.0, 1.0, 60.0, 299.0, 301.0, 899.0, 901.0, 1199.0, 1201.0]) | st.floats(0, 2000)
+
+
+@given(steps=st.lists(st.tuples(PAUSES, st.integers(0, 9)), min_size=8, max_size=60))
+def test_refused_logins_lock_no_account(steps: list[tuple[float, int]]) -> None:
     """Whatever is put into the file and whenever it is tried, no fifth refusal comes within the server's 15 minutes."""
+    assert most_refused(steps) < LOCKING
+
+
+@pytest.mark.parametrize("pause", [0.0, 1.0, 240.0, 400.0, 600.0])
+def test_a_file_that_changes_all_the_time_locks_no_account(pause: float) -> None:
+    """Three refusals of different proofs, and no more, come within the time for which a server counts."""
+    assert MOST_REFUSED >= most_refused([(pause, number) for number in range(200)])
+
+
+def most_refused(steps: list[tuple[float, int]]) -> int:
+    """Try proofs after pauses, all of them refused; return how many refusals at most a server counts at a time."""
     refusals, now, tried = Refusals(), 0.0, list[float]()
-    for pause, proof in steps:
+    for pause, number in steps:
         now += pause
+        proof = bytes([number])
         if refusals.may(now, proof) == 0:
             refusals.refused(now, proof)
             tried.append(now)
-    most = max(sum(1 for at in tried if begin - COUNTED <= at <= begin) for begin in tried)
-    assert most < LOCKING
+    return max(sum(1 for at in tried if begin - COUNTED <= at <= begin) for begin in tried)
 
 
 @given(wakes=st.lists(st.floats(0.001, 30), min_size=1, max_size=300))
@@ -188,7 +196,7 @@ class Broker:
 
 
 def outage(brokers: int, *, down: float, up: float) -> tuple[Counter[int], Counter[int]]:
-    """Let a server be down and come back; return the questions by second while it was down, and the first ones after."""
+    """Let a server be down and come back; return the questions of each second before, and the first ones after."""
     all_of_them = [Broker(seed) for seed in range(brokers)]
     during, after = Counter[int](), Counter[int]()
     waiting = set(all_of_them)
