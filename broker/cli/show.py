@@ -77,6 +77,11 @@ def _cell(value: Cell | str) -> Cell:
     return value if isinstance(value, Cell) else Cell(value)
 
 
+def is_terminal() -> bool:
+    """Return whether somebody looks on."""
+    return not _is_plain(err=False)
+
+
 def _is_plain(*, err: bool) -> bool:
     stream = sys.stderr if err else sys.stdout
     return not stream.isatty() or os.environ.get("TERM") == "dumb"

@@ -59,11 +59,12 @@ def row(broker: RunningBroker, name: str) -> Mapping[str, Any]:
 
 def at(broker: RunningBroker, name: str, *states: str) -> Mapping[str, Any]:
     """Wait until a rotation is in one of these states, and return how it is."""
-    found = until(
-        lambda: (now := row(broker, name))["state"] in states and now, said=f"{name} at {states}", deadline=60
-    )
-    assert found
-    return found
+
+    def there() -> Mapping[str, Any] | None:
+        now = row(broker, name)
+        return now if now["state"] in states else None
+
+    return until(there, said=f"{name} at {states}", deadline=60)
 
 
 def test_a_secret_is_replaced_by_a_program(tmp_path: Path) -> None:
