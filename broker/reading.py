@@ -101,6 +101,12 @@ class Reading:
             task.cancel()
         self._kept.clear()
 
+    def took(self, secret: SecretConfig, credential: Credential) -> None:
+        """Know a value that a backend gave which did not know before that nobody has to revoke it."""
+        which = _which(secret)
+        if which in self._wanted:
+            self._kept[which] = _Kept(credential, Confirmed(self._now(), credential.ttl))
+
     def forget(self, backend: str, path: str) -> None:
         """Know that a value was changed through us: neither what was read nor what is being read counts any more."""
         for known in (self._kept, self._asked):

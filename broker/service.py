@@ -168,6 +168,8 @@ class Service:
         try:
             if mints:
                 lease, credential = await self.minting.take(backend, secret, lease, hang=hang, fresh=wanted.fresh)
+                if not backend.mints(secret.path):
+                    self.reading.took(secret, credential)
                 if held is not None and self._ends_soon(held):
                     self.minting.instead[lease.accessor] = held.accessor
             else:
