@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from backends.base import Backend, BackendError, KeepingBackend, Surroundings, UnhurriedBackend
+from backends.base import Backend, BackendError, KeepingBackend, LoggedInBackend, Surroundings, UnhurriedBackend
 from backends.registry import make
 from broker import hygiene, logs, sockets
 from broker.api.door import STALLED_AFTER, Entrance
@@ -215,6 +215,7 @@ class Daemon:
         finally:
             await rotations.close()
             await endings.revoker.settle(SETTLE)
+            service.reading.close()
             endings.close()
             refusals.close()
             await asyncio.gather(*(self._close(backend) for backend in backends.values()))
@@ -351,6 +352,17 @@ class Daemon:
         await running.endings.revoker.settle(SETTLE, everything=True)
         if left := len(running.endings.revoker):
             _log.warning("%d leases could not be given back yet; they will be at the next start", left)
+        await asyncio.gather(*(self._log_out(each) for each in running.backends.values()))
+
+    async def _log_out(self, backend: Backend) -> None:
+        """Have a backend give its login back; what could not be revoked under it is worthless then, too."""
+        if not isinstance(backend, LoggedInBackend):
+            return
+        try:
+            async with asyncio.timeout(SETTLE):
+                await backend.log_out()
+        except Exception as error:  # noqa: BLE001 -- it must not keep the broker from ending
+            _log.warning("backend %s did not log out: %s", backend.name, type(error).__name__)
 
 
 def most_connections() -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from broker.config import SecretConfig
-from broker.core.leases import Renew, Replace
+from broker.core.leases import Renew, Replace, replaceable
 from broker.core.model import Lease
 from broker.core.policy import Ask, Refused, decide
 from broker.errors import BrokerError
@@ -140,6 +140,8 @@ class Scheduler:
             await renewals.replace(lease, secret)
         else:
             running.audit.note("lease/renewed", **what(renewed))
+            if replaceable(renewed, running.clock()) and running.endings.watched(renewed):
+                await renewals.replace(renewed, secret)
 
 
 def _name(lease: Lease) -> str:

@@ -5,13 +5,12 @@ None of them releases a value.
 """
 
 import asyncio
-import os
 from collections.abc import Iterable
 from typing import Final
 
-import broker
-from backends.base import Backend, BackendError, WritableBackend
+from backends.base import BackendError, ExaminingBackend, WritableBackend
 from broker.api import messages as m
+from broker.api.admin_status import lacks
 from broker.api.times import utc
 from broker.api.workload import Caller, row
 from broker.attest import process_now
@@ -26,107 +25,25 @@ from broker.refusals import LatestRefusal
 from broker.running import Running
 from broker.translate import translated
 
-_STATUS_REFUSALS: Final = 20
 _DEADLINE: Final = 10.0
 """Seconds that a backend may take for an admin."""
 
 
-async def status(running: Running, _: Caller, __: m.Nothing) -> m.Status:
-    """Return what a person wants to know first."""
-    backends = await asyncio.gather(*(_backend_row(running, *each) for each in running.backends.items()))
-    audit = _audit_state(running)
-    problems = [f"backend {each.name}: {each.detail or each.state}" for each in backends if each.state != "ok"]
-    if audit.state != "ok":
-        problems.append(f"audit log: {audit.detail or audit.state}")
-    if running.store.trouble:
-        problems.append(running.store.trouble)
-    if running.config_error:
-        problems.append("the config on disk is not the one in force")
-    stuck = running.endings.revoker.irrevocable()
-    problems += [f"lease {each.leases[0].accessor} cannot be given back" for each in stuck]
-    config = running.service.config
-    return m.Status(
-        version=broker.__version__,
-        mode=running.places.mode,
-        pid=os.getpid(),
-        uid=os.getuid(),
-        started_at=utc(running.started_at),
-        directory=str(running.places.state),
-        healthy=not problems,
-        problems=problems,
-        config=m.ConfigState(
-            files=[str(path) for path in config.files],
-            loaded_at=utc(running.loaded_at),
-            error=running.config_error,
-        ),
-        audit=audit,
-        backends=backends,
-        servers=len(config.servers),
-        secrets=len(config.known_secrets()),
-        leases=len(running.leases),
-        processes=running.leases.processes,
-        connections=sum(running.connections.values()),
-        pending_revocations=len(running.endings.revoker),
-        unknown=[
-            m.IntentRow(
-                secret=intent.secret,
-                backend=intent.backend,
-                started_at=utc(intent.started_at),
-                gone_by=utc(intent.gone_by),
-            )
-            for intent in running.endings.unknown.values()
-        ],
-        refusals=[
-            m.Refusal(
-                at=utc(each.at),
-                uid=each.workload.uid,
-                pid=each.workload.process.pid,
-                server=each.ask.server,
-                secret=each.ask.secret,
-                code=each.code,
-                reason=each.reason,
-                hint=each.hint,
-                count=each.count,
-            )
-            for each in running.refusals.shown(_STATUS_REFUSALS)
-        ],
-    )
-
-
-def _audit_state(running: Running) -> m.AuditState:
-    found = running.audit.state()
-    return m.AuditState(
-        state=found.state,
-        detail=found.detail,
-        hint=found.hint,
-        segment=found.segment,
-        records=found.records,
-        waiting=found.waiting,
-    )
-
-
-async def _backend_row(running: Running, name: str, backend: Backend) -> m.BackendRow:
-    """Ask a backend how it is; whatever it does, the others are shown as ever."""
-    state, detail, hint = "unavailable", "it does not answer", None
-    try:
-        async with asyncio.timeout(_DEADLINE):
-            health = await backend.health()
-        state, detail, hint = health.state, health.detail, health.hint
-    except TimeoutError:
-        pass
-    except BackendError as error:
-        detail, hint = error.message, error.hint
-    except Exception as error:  # noqa: BLE001 -- see above; its text may hold anything
-        detail, hint = f"it failed unexpectedly: {type(error).__name__}", "mcp-broker status, and the log"
-    return m.BackendRow(
-        name=name, type=running.service.config.backends[name].type, state=state, detail=detail, hint=hint
-    )
-
-
 async def lease_list(running: Running, _: Caller, params: m.LeaseList) -> m.Leases:
     """Return what is out."""
+    service = running.service
+    known = {lease.secret: service.config.secret(lease.secret) for lease in running.leases}
+    stale = {name for name, secret in known.items() if service.reading.stale(secret) is not None}
     chosen = running.leases.chosen(server=params.server, secret=params.secret)
-    return m.Leases(leases=[row(lease) for lease in chosen])
+    rows = [row(lease, "stale" if lease.secret in stale and not lease.barred else None) for lease in chosen]
+    for each in running.endings.revoker if params.all else ():
+        ended = [lease for lease in each.leases if running.leases.get(lease.accessor) is None]
+        rows += [
+            row(lease, "irrevocable" if each.irrevocable else "ended")
+            for lease in ended
+            if params.server in {None, lease.server} and params.secret in {None, lease.secret}
+        ]
+    return m.Leases(leases=rows)
 
 
 async def lease_revoke(running: Running, caller: Caller, params: m.LeaseRevoke) -> m.Revoked:
@@ -221,7 +138,11 @@ async def _lack(running: Running, decision: Allowed, ask: Ask) -> tuple[str, str
     for name in sorted(wanted):
         secret = config.secret(name)
         backend = running.backends.get(secret.backend)
-        if not isinstance(backend, WritableBackend):
+        if isinstance(backend, ExaminingBackend):
+            lack = (await lacks(running, secret.backend, backend, [secret])).get(secret.path)
+            if lack is not None:
+                return f", but {lack.message}", lack.hint
+        if not isinstance(backend, WritableBackend) or secret.params:
             continue
         try:
             async with asyncio.timeout(_DEADLINE):

@@ -74,6 +74,7 @@ async def secret_set(running: Running, caller: Caller, params: m.SecretSet) -> m
     values = {field: Secret(value) for field, value in params.values.items()}
     async with _recorded(running, caller, "secret/set", secret=params.name, backend=backend.name) as outcome:
         version = outcome["version"] = await _asked(backend.put(secret.path, values))
+    running.service.reading.forget(secret.backend, secret.path)
     for lease in running.leases.chosen(secret=params.name):
         running.endings.tell(lease, "rotated")
     return m.SecretStored(secret=params.name, backend=backend.name, version=version)
@@ -101,6 +102,7 @@ async def secret_rm(running: Running, caller: Caller, params: m.SecretName) -> m
     secret, backend = _writable(running, params.name, params.backend)
     async with _recorded(running, caller, "secret/removed", secret=params.name, backend=backend.name):
         await _asked(backend.delete(secret.path))
+    running.service.reading.forget(secret.backend, secret.path)
     return m.Done()
 
 

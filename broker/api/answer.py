@@ -8,9 +8,9 @@ from typing import Final
 
 import msgspec
 
-from broker.api.messages import Result
 from broker.api.mistakes import in_words
 from broker.api.verbs import Verb
+from broker.api.words import Result
 from broker.api.workload import Caller
 from broker.core.policy import Ask
 from broker.errors import BrokerError, RateLimitedError, RequestError

@@ -16,8 +16,9 @@ import msgspec
 
 from broker.api.answer import answer
 from broker.api.encode import Fault, encode, fault
-from broker.api.messages import LeaseChanged, Result
+from broker.api.messages import LeaseChanged
 from broker.api.verbs import Verb
+from broker.api.words import Result
 from broker.api.workload import Caller
 from broker.errors import BrokerError, RateLimitedError, RequestError
 

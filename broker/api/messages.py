@@ -5,58 +5,16 @@ Durations go in as TOML writes them (``"10m"``) or as seconds; times come out in
 RFC 3339, UTC. Unknown parameters are an error. This module holds types alone.
 """
 
-from datetime import datetime
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from backends.base import Secret
+from broker.api.words import Accessor, Duration, Field, Name, Params, Result, Time, Value
 from broker.core.model import LeaseChanged as LeaseChanged  # noqa: PLC0414 -- a message like all others, made in the core
-
-# In all patterns: "$" alone would let a final newline through, and a name goes into logs.
-Name = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=128,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$(?!\n)",
-        description="The name of a server, a secret or a backend.",
-    ),
-]
-
-Accessor = Annotated[
-    str,
-    Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$(?!\n)", description="The public name of a lease."),
-]
-
-Time = Annotated[datetime, Meta(tz=True)]
-"""A time in UTC."""
-
-_LENGTH_OF_TIME = "^(?=[0-9])([0-9]{1,9}w)?([0-9]{1,9}d)?([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}(\\.[0-9]{1,6})?s)?$"
-
-Duration = (
-    Annotated[str, Meta(description="A length of time, such as 1h30m.", extra_json_schema={"pattern": _LENGTH_OF_TIME})]
-    | Annotated[float, Meta(description="Seconds.", extra_json_schema={"exclusiveMinimum": 0})]
-)
-"""A length of time: ``"90s"``, ``"10m"``, ``"1h30m"``, or seconds. ``broker.config.duration`` reads it."""
-
-Field = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$(?!\n)")]
-"""The name of one field of a secret."""
-
-Value = Annotated[str, Meta(extra_json_schema={"format": "password", "writeOnly": True})]
-"""The value of a field, on its way in."""
-
 
 _LONGEST_FILE = 1 << 43
 """Bytes. No file of ours is longer, and file systems refuse to look further than they can hold."""
-
-
-class Params(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """What a request may say; anything else in it is an error."""
-
-
-class Result(Struct, kw_only=True, frozen=True, omit_defaults=False):
-    """What an answer says."""
 
 
 class Nothing(Params):
@@ -163,17 +121,18 @@ class LeaseRow(Result):
     version: int | None
     uid: int
     pid: int | None
-    state: Literal["active", "barred"]
+    state: Literal["active", "stale", "barred", "ended", "irrevocable"]
     issued_at: Time
     expires_at: Time
     renewable: bool
 
 
 class LeaseList(Params):
-    """Which leases to list."""
+    """Which leases to list; ``all`` are those too that have ended and are not given back to their backend yet."""
 
     server: Name | None = None
     secret: Name | None = None
+    all: bool = False
 
 
 class Leases(Result):
@@ -367,13 +326,35 @@ class Stop(Params):
 
 
 class BackendRow(Result):
-    """How a backend is."""
+    """How a backend is, and what else it says of itself."""
 
     name: str
     type: str
     state: str
     detail: str
     hint: str | None
+    facts: dict[str, str]
+
+
+class BackendPolicy(Params):
+    """Which backend; needed where several have policies."""
+
+    backend: Name | None = None
+
+
+class PolicyText(Result):
+    """The policy that the config needs at a backend, in its own language."""
+
+    backend: str
+    policy: str
+    secrets: int
+
+
+class Problem(Result):
+    """What is wrong, and the command that mends it or shows more."""
+
+    text: str
+    hint: str | None = None
 
 
 class Refusal(Result):
@@ -428,7 +409,7 @@ class Status(Result):
     started_at: Time
     directory: str
     healthy: bool
-    problems: list[str]
+    problems: list[Problem]
     config: ConfigState
     audit: AuditState
     backends: list[BackendRow]

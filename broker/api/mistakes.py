@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Final, get_args
 
 from broker.api import messages as m
+from broker.api import words
 
 _PLACE: Final = re.compile(r" - at `(\$|key)?\.?(?P<place>[^`]*)`(?: in `\$\.(?P<inside>[^`]*)`)?$")
 
@@ -22,9 +23,9 @@ def _pattern(kind: Any) -> str:  # noqa: ANN401 - an annotated type is no type t
 
 _IN_WORDS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        _pattern(m.Name): "letters, digits and . _ -, with a letter or digit at the beginning",
-        _pattern(m.Field): "letters, digits and . _ -, with a letter, digit or _ at the beginning",
-        _pattern(m.Accessor): "letters, digits, _ and -, as lease list shows it",
+        _pattern(words.Name): "letters, digits and . _ -, with a letter or digit at the beginning",
+        _pattern(words.Field): "letters, digits and . _ -, with a letter, digit or _ at the beginning",
+        _pattern(words.Accessor): "letters, digits, _ and -, as lease list shows it",
         m.AuditRead.__annotations__["segment"].__metadata__[0].pattern: "the name of a segment, such as audit.jsonl",
     }
 )
@@ -36,8 +37,8 @@ def in_words(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "the parameters are not UTF-8"
     text = str(error).rstrip(".")
-    for pattern, words in _IN_WORDS.items():
-        text = text.replace(f"`str` matching regex {pattern!r}", words)
+    for pattern, said in _IN_WORDS.items():
+        text = text.replace(f"`str` matching regex {pattern!r}", said)
     found = _PLACE.search(text)
     if text.startswith("Expected ") and found is not None:
         inside = found["inside"]

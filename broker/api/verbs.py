@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
-from broker.api import admin, admin_secrets, workload
+from broker.api import admin, admin_secrets, admin_status, workload
 from broker.api import messages as m
+from broker.api.words import Params, Result
 from broker.api.workload import Caller
 from broker.running import Running
 
@@ -32,19 +33,19 @@ class Verb:
     """
 
     name: str
-    params: type[m.Params]
-    result: type[m.Result]
-    call: Callable[[Running, Caller, Any], Awaitable[m.Result]]
+    params: type[Params]
+    result: type[Result]
+    call: Callable[[Running, Caller, Any], Awaitable[Result]]
     http: tuple[str, str] | None
     admin: bool
-    decode: Callable[[bytes | msgspec.Raw], m.Params]
+    decode: Callable[[bytes | msgspec.Raw], Params]
 
 
 def _verb(
     name: str,
-    params: type[m.Params],
-    result: type[m.Result],
-    call: Callable[[Running, Caller, Any], Awaitable[m.Result]],
+    params: type[Params],
+    result: type[Result],
+    call: Callable[[Running, Caller, Any], Awaitable[Result]],
     http: str | None,
     *,
     admin: bool = False,
@@ -70,7 +71,15 @@ _TABLE: Final = (
     _verb("lease/renew", m.LeaseRenew, m.Renewed, workload.lease_renew, "POST /v1/leases/{accessor}/renew"),
     _verb("lease/release", m.LeaseRelease, m.Done, workload.lease_release, "DELETE /v1/leases/{accessor}"),
     _verb("lease/watch", m.Nothing, m.Watching, workload.lease_watch, "GET /v1/leases/watch"),
-    _verb("status", m.Nothing, m.Status, admin.status, "GET /v1/admin/status", admin=True),
+    _verb("status", m.Nothing, m.Status, admin_status.status, "GET /v1/admin/status", admin=True),
+    _verb(
+        "backend/policy",
+        m.BackendPolicy,
+        m.PolicyText,
+        admin_status.backend_policy,
+        "GET /v1/admin/backends/policy",
+        admin=True,
+    ),
     _verb("lease/list", m.LeaseList, m.Leases, admin.lease_list, "GET /v1/admin/leases", admin=True),
     _verb(
         "lease/revoke", m.LeaseRevoke, m.Revoked, admin.lease_revoke, "DELETE /v1/admin/leases/{accessor}", admin=True

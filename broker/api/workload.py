@@ -2,9 +2,12 @@
 The verbs that any process may speak: they release values, by policy.
 """
 
+from typing import Literal
+
 import broker
 from broker.api import messages as m
 from broker.api.times import utc
+from broker.api.words import Duration
 from broker.attest import Anchor, Peer, ancestor
 from broker.config.duration import seconds
 from broker.core.model import Lease
@@ -154,7 +157,7 @@ def _holder(peer: Peer, params: m.CredentialIssue) -> tuple[Anchor | None, bool]
     return ancestor(peer, int(params.bind)), True
 
 
-def _duration(given: m.Duration | None) -> float | None:
+def _duration(given: Duration | None) -> float | None:
     if given is None:
         return None
     try:
@@ -168,8 +171,8 @@ def _duration(given: m.Duration | None) -> float | None:
     return length
 
 
-def row(lease: Lease) -> m.LeaseRow:
-    """Return a lease as admins see it."""
+def row(lease: Lease, state: Literal["stale", "ended", "irrevocable"] | None = None) -> m.LeaseRow:
+    """Return a lease as admins see it, in a state that it does not know itself, or in its own."""
     return m.LeaseRow(
         accessor=lease.accessor,
         secret=lease.secret,
@@ -178,7 +181,7 @@ def row(lease: Lease) -> m.LeaseRow:
         version=lease.version,
         uid=lease.uid,
         pid=None if lease.process is None else lease.process.pid,
-        state="barred" if lease.barred else "active",
+        state=state or ("barred" if lease.barred else "active"),
         issued_at=utc(lease.issued_at),
         expires_at=utc(lease.expires_at),
         renewable=lease.renewable,

@@ -21,12 +21,18 @@ def lease() -> None:
 @lease.command("list")
 @click.option("--server", metavar="NAME", help="Only what this server holds.")
 @click.option("--secret", metavar="NAME", help="Only leases of this secret.")
+@click.option("--all", "all_", is_flag=True, help="Those too that have ended and are not given back yet.")
 @options.as_json
 @options.which_broker
-def list_(*, where: Where, server: str | None, secret: str | None, as_json: bool) -> None:
-    """List what is out. A lease ends with the process that holds it; it is renewed before it expires."""
+def list_(*, where: Where, server: str | None, secret: str | None, all_: bool, as_json: bool) -> None:
+    """
+    List what is out.
+
+    A lease ends with the process that holds it. It is renewed before it
+    expires; one that cannot be says so.
+    """
     with options.admin(where) as client:
-        found = client.call("lease/list", server=server, secret=secret)
+        found = client.call("lease/list", server=server, secret=secret, all=all_)
     if as_json:
         show.as_json(found)
         return
@@ -38,7 +44,8 @@ def list_(*, where: Where, server: str | None, secret: str | None, as_json: bool
 
 
 def _row(lease: dict[str, Any]) -> list[Cell | str]:
-    barred = lease["state"] != "active"
+    good = lease["state"] == "active"
+    last = "" if lease["renewable"] else ", for good"
     return [
         Cell(lease["accessor"], "bold"),
         lease["secret"],
@@ -47,8 +54,8 @@ def _row(lease: dict[str, Any]) -> list[Cell | str]:
         str(lease["uid"]),
         "none" if lease["pid"] is None else str(lease["pid"]),
         moments.relative(lease["issued_at"]),
-        moments.relative(lease["expires_at"]),
-        Cell(lease["state"], "red" if barred else "green"),
+        moments.relative(lease["expires_at"]) + last,
+        Cell(lease["state"], "green" if good else "red"),
     ]
 
 

@@ -35,6 +35,7 @@ COMMANDS: Final = MappingProxyType(
         "server": ("servers:server", "List servers, and take back all that one holds."),
         "explain": ("explain:explain", "Say whether something would be allowed, and by which rule."),
         "audit": ("audit:audit", "Verify and read the audit log."),
+        "vault": ("vault:vault", "Print the policy that the config needs at Vault or OpenBao."),
         "key": ("keys:key", "Replace the master key."),
     }
 )

@@ -5,7 +5,7 @@ This module refuses to hide a problem behind a total: what is wrong comes first,
 each with what mends it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -59,20 +59,17 @@ def _headline(found: dict[str, Any], path: str) -> None:
 def _problems(found: dict[str, Any]) -> None:
     if not found["problems"]:
         return
-    hints = {f"backend {each['name']}:": each["hint"] for each in found["backends"]}
-    hints["audit log:"] = found["audit"]["hint"]
     _title("problems")
     for problem in found["problems"]:
-        show.line("  ", Cell(problem, "red"))
-        hint = next((hint for start, hint in hints.items() if hint and problem.startswith(start)), None)
-        if hint:
-            show.line("  ", Cell("hint: ", "bold"), hint)
+        show.line("  ", Cell(problem["text"], "red"))
+        if problem["hint"]:
+            show.line("  ", Cell("hint: ", "bold"), problem["hint"])
     if found["config"]["error"]:
         for line in found["config"]["error"].splitlines():
             show.line("  ", line)
 
 
-def _backends(rows: Iterable[dict[str, Any]]) -> None:
+def _backends(rows: Sequence[dict[str, Any]]) -> None:
     _title("backends")
     cells = [
         (
@@ -84,6 +81,12 @@ def _backends(rows: Iterable[dict[str, Any]]) -> None:
         for each in rows
     ]
     show.table(("NAME", "TYPE", "STATE", ""), cells, empty="none")
+    for each in rows:
+        if each["facts"]:
+            _title(f"backend {each['name']}")
+            widest = max(map(len, each["facts"]))
+            for name, text in each["facts"].items():
+                show.line(Cell(f"  {name:<{widest}}  ", "dim"), text)
 
 
 def _unknown(rows: list[dict[str, Any]]) -> None:

@@ -31,6 +31,9 @@ The part of a lease's length, between these two, that is left when it is replace
 Which part is the lease's own, so that those that were made together are not replaced together.
 """
 
+LEAST_GRACE: Final = 3.0
+"""Seconds that are left then at least, or a third of the length of a very short one: a replacement takes its time."""
+
 MUCH: Final = 0.9
 """The part of the time that was asked for below which a renewal has given much less."""
 
@@ -75,7 +78,8 @@ def renewal_at(lease: Lease) -> float:
 def replacement_at(lease: Lease) -> float:
     """Return from when on another credential is better than this one, if it has not been renewed by then."""
     least, most = GRACE
-    return lease.expires_at - lease.ttl * (least + (most - least) * _own(lease))
+    grace = lease.ttl * (least + (most - least) * _own(lease))
+    return lease.expires_at - max(grace, min(LEAST_GRACE, lease.ttl * (1 - RENEW_AFTER)))
 
 
 def replaceable(lease: Lease, now: float) -> bool:

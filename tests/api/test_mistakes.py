@@ -5,6 +5,7 @@ import pytest
 
 from broker.api import messages as m
 from broker.api.mistakes import in_words
+from broker.api.words import Params
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ from broker.api.mistakes import in_words
         (m.SecretSet, b'{"nme":"a","values":{}}', "object contains unknown field `nme`"),
     ],
 )
-def test_what_is_wrong_is_said_in_words(kind: type[m.Params], raw: bytes, says: str) -> None:
+def test_what_is_wrong_is_said_in_words(kind: type[Params], raw: bytes, says: str) -> None:
     """The place comes first, and no regular expression is shown."""
     with pytest.raises(msgspec.ValidationError) as caught:
         msgspec.json.decode(raw, type=kind)

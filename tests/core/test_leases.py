@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import strategies as st
 
-from broker.core.leases import LATE, RETRY_CAP, RETRY_FLOOR, LeaseTable, grows, renewal_at, replaceable
+from broker.core.leases import LATE, RETRY_CAP, RETRY_FLOOR, LeaseTable, grows, renewal_at, replaceable, replacement_at
 from broker.core.model import Lease, Process
 
 LONG: Final = 1e7
@@ -394,6 +394,11 @@ class TestDue:
         made = table(lease(renewable=False))
         times = [now for now in range(90) if told(made, float(now)) == [("Replace", "a")]]
         assert (True, True) == (72 <= times[0] <= 81, len(times) > 2)
+
+    def test_a_very_short_one_is_replaced_in_time(self) -> None:
+        """What lasts for twelve seconds is replaced three before its end, what lasts for three when one is left."""
+        short = [lease(ttl=ttl, expires_at=ttl, renewable=False) for ttl in (12.0, 3.0)]
+        assert [9.0, 2.0] == pytest.approx([replacement_at(each) for each in short])
 
     def test_leases_made_together_are_not_replaced_together(self) -> None:
         """Of a hundred leases that end in one second, at an hour's end, no ten are replaced in one second."""

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from broker.core.leases import GRACE, LATE, Expire, LeaseTable, Renew, Replace, grows, renewal_at
+from broker.core.leases import GRACE, LATE, LEAST_GRACE, Expire, LeaseTable, Renew, Replace, grows, renewal_at
 from broker.core.model import Lease
 from tests.core.test_leases import lease, process
 
@@ -126,7 +126,8 @@ class Model(RuleBasedStateMachine):
                 self._take_out(lambda other, name=name: other.accessor == name)
                 continue
             if isinstance(each, Replace):
-                assert each.lease.expires_at - each.lease.ttl * GRACE[1] <= self.now + 1e-6
+                grace = max(each.lease.ttl * GRACE[1], min(LEAST_GRACE, each.lease.ttl / 3))
+                assert each.lease.expires_at - grace <= self.now + 1e-6
             else:
                 assert each.lease.renewable
             self.came_up.setdefault(name, self.now)

@@ -246,6 +246,15 @@ class Preparing(Minting):
         return Preparation(handle=HANDLE + intent, longest=self._most)
 
 
+class Foretelling(Minting):
+    """One that only knows beforehand how long what it mints may live."""
+
+    async def prepare(self, path: str, *, params: Mapping[str, Any], intent: str) -> Preparation:
+        """Say so, and do nothing."""
+        del path, params, intent
+        return Preparation(longest=self._most)
+
+
 class Examining(Minting):
     """One that says what it would not be let do, and what it would need; it has a login that it can give back."""
 
@@ -265,7 +274,7 @@ class Examining(Minting):
         _write(self._directory, "logged-out login")
 
 
-_KINDS: Final = {"minting": Minting, "preparing": Preparing, "examining": Examining}
+_KINDS: Final = {"minting": Minting, "preparing": Preparing, "foretelling": Foretelling, "examining": Examining}
 _OPTIONS: Final = frozenset({"source", "roles", "static", "ttl", "most", "renewable", "leases", "kind"})
 
 
@@ -286,7 +295,8 @@ def from_config(name: str, options: Mapping[str, Any], surroundings: Surrounding
         name: as the config calls it.
         options: ``source``, a directory; ``roles`` and ``static``, its paths; ``ttl``, the most seconds it gives at
             once; ``most``, the seconds that one lives at most; ``renewable``; ``leases``, whether what it mints can be
-            revoked; ``kind``, one of ``minting``, ``preparing``, ``examining``.
+            revoked; ``kind``, one of ``minting``, ``preparing``, ``foretelling``,
+            ``examining``.
         surroundings: whose directory a relative path starts from.
 
     """

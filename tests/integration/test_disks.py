@@ -44,7 +44,8 @@ def broker(disk: Volume, source: minting.Source, place: Path) -> Iterator[Runnin
 def accepts(broker: RunningBroker) -> bool:
     """Return whether the audit log and the store can be written."""
     status = broker.admin("status")
-    return status["audit"]["state"] in {"ok", "damaged"} and not any("state.db" in each for each in status["problems"])
+    told = [each["text"] for each in status["problems"]]
+    return status["audit"]["state"] in {"ok", "damaged"} and not any("state.db" in each for each in told)
 
 
 def outcome(puppet: Puppet, secret: str) -> str:

@@ -60,7 +60,7 @@ def locked(broker: RunningBroker) -> Iterator[None]:
 
 def in_trouble(broker: RunningBroker) -> bool:
     """Return whether the broker says that it cannot write its leases."""
-    return any("state.db" in problem for problem in broker.admin("status")["problems"])
+    return any("state.db" in each["text"] for each in broker.admin("status")["problems"])
 
 
 def intended(broker: RunningBroker) -> int:
