@@ -50,6 +50,7 @@ class Asking:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
+        self._tokens.close()
         self._line.close()
 
     def require_open(self) -> None:

@@ -172,6 +172,13 @@ class Tokens:
         with contextlib.suppress(BackendError):
             await asyncio.shield(task)
 
+    def close(self) -> None:
+        """Ask nothing any more."""
+        under_way = [self._login, *(task for _, task in self._looks.values()), *self._stretching.values()]
+        for task in under_way:
+            if task is not None:
+                task.cancel()
+
     async def mind(self) -> None:
         """Keep a login, and keep what hangs on older ones alive, until cancelled."""
         while True:
