@@ -5,6 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.contract.vault import VaultContract
+from tests.contract.vault_failures import VaultFailures
+from tests.contract.vault_leases import VaultLeases
+from tests.contract.vault_logins import VaultLogins
 from tests.contract.vault_world import FakeWorld, fake_world
 
 
@@ -26,3 +29,15 @@ class OfTheFake:
 
 class TestContract(OfTheFake, VaultContract):
     """Reading, and how it is."""
+
+
+class TestLogins(OfTheFake, VaultLogins):
+    """Who the broker is to the server."""
+
+
+class TestLeases(OfTheFake, VaultLeases):
+    """What is minted."""
+
+
+class TestFailures(OfTheFake, VaultFailures):
+    """Outages."""

@@ -74,7 +74,8 @@ class Bench:
         **options: Any,  # noqa: ANN401
     ) -> VaultBackend:
         """Return a backend that is not open yet."""
-        known = {"address": self.world.front.address, "ca_file": str(self.world.authority.ca_file), "timeout": "10s"}
+        here = {} if "addresses" in options else {"address": self.world.front.address}
+        known = {**here, "ca_file": str(self.world.authority.ca_file), "timeout": "10s"}
         chosen = {**known, "auth": self.approle() if auth is None else auth, **options}
         kept = self.drawer if drawer is None else drawer
         surroundings = Surroundings(mode="user", config=self.directory, state=self.directory, drawer=kept)

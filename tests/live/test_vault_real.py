@@ -5,6 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.contract.vault import VaultContract
+from tests.contract.vault_failures import VaultFailures
+from tests.contract.vault_leases import VaultLeases
+from tests.contract.vault_logins import VaultLogins
 from tests.contract.vault_world import RealWorld, real_world
 from tests.live.postgres import Postgres
 from tests.live.vault_server import binary
@@ -33,3 +36,15 @@ class OfTheRealOne:
 
 class TestContract(OfTheRealOne, VaultContract):
     """Reading, and how it is."""
+
+
+class TestLogins(OfTheRealOne, VaultLogins):
+    """Who the broker is to the server."""
+
+
+class TestLeases(OfTheRealOne, VaultLeases):
+    """What is minted."""
+
+
+class TestFailures(OfTheRealOne, VaultFailures):
+    """Outages."""

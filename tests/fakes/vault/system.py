@@ -194,7 +194,11 @@ class SystemPaths(Plain):
         if verb == "lookup" and request.writes:
             return self._lookup(request)
         if verb == "lookup":
-            return Answer(data={"keys": [lease.id.removeprefix(rest) for lease in self._vault.leases.below(rest)]})
+            prefix = f"{rest.strip('/')}/"
+            names = [lease.id.removeprefix(prefix) for lease in self._vault.leases.below(prefix)]
+            if not names:
+                raise Refusal(HTTPStatus.NOT_FOUND)
+            return Answer(data={"keys": names})
         if verb == "renew":
             return self._renew(request, rest)
         if verb in {"revoke", "revoke-prefix", "revoke-force"}:
