@@ -167,6 +167,27 @@ _SECRETS: Final = {
     ),
 }
 
+_ROTATION: Final = {
+    "name": "notion",
+    "backend": "local",
+    "how": "program",
+    "state": "grace",
+    "stage": "grace",
+    "version": 5,
+    "since": _NOW,
+    "next_at": "2026-12-23T09:00:00Z",
+    "max_age": None,
+    "too_old": False,
+    "error": None,
+    "hint": None,
+    "attempts": 0,
+    "retry_at": None,
+    "grace_until": _LATER,
+    "holders": [{"version": 4, "sessions": 3}],
+    "says": "3 sessions keep version 4 until they are restarted or the grace ends",
+    "would": "it is being replaced already: grace",
+}
+
 _REST: Final = {
     "status": Example(
         {},
@@ -203,6 +224,8 @@ _REST: Final = {
         {"backend": "vault"},
         {"backend": "vault", "policy": 'path "kv/data/notion" { capabilities = ["read"] }\n', "secrets": 1},
     ),
+    "rotate": Example({"name": "notion"}, {"rotations": [_ROTATION]}),
+    "rotation/list": Example({}, {"rotations": [_ROTATION]}),
     "reload": Example({}, {"changed": ["servers: +staging"]}),
     "stop": Example({"revoke": False}, {"done": True}),
     "audit/segments": Example({}, {"segments": [{"name": "audit.jsonl", "bytes": 4096, "current": True}]}),

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from broker.api import admin, admin_secrets, admin_status, workload
+from broker.api import admin, admin_secrets, admin_status, rotating, workload
 from broker.api import messages as m
 from broker.api.words import Params, Result
 from broker.api.workload import Caller
@@ -113,6 +113,15 @@ _TABLE: Final = (
         "audit/read", m.AuditRead, m.AuditText, admin.audit_read, "GET /v1/admin/audit/segments/{segment}", admin=True
     ),
     _verb("key/rotate", m.KeyRotate, m.KeyRotated, admin_secrets.key_rotate, "POST /v1/admin/key/rotate", admin=True),
+    _verb("rotate", rotating.Rotate, rotating.RotationsFound, rotating.rotate, "POST /v1/admin/rotate", admin=True),
+    _verb(
+        "rotation/list",
+        rotating.RotationList,
+        rotating.RotationsFound,
+        rotating.rotation_list,
+        "GET /v1/admin/rotations",
+        admin=True,
+    ),
     _verb("stop", m.Stop, m.Done, admin.stop, "POST /v1/admin/stop", admin=True),
 )
 

@@ -36,6 +36,7 @@ COMMANDS: Final = MappingProxyType(
         "explain": ("explain:explain", "Say whether something would be allowed, and by which rule."),
         "audit": ("audit:audit", "Verify and read the audit log."),
         "vault": ("vault:vault", "Print the policy that the config needs at Vault or OpenBao."),
+        "rotate": ("rotate:rotate", "Replace credentials at their source, now or as far as they are due."),
         "key": ("keys:key", "Replace the master key."),
     }
 )
