@@ -83,8 +83,12 @@ def _section(why: str, rules: Sequence[tuple[str, Sequence[str]]]) -> str:
     if not rules:
         return ""
     lines = [f"# {why}"]
-    for path, capabilities in sorted(dict(rules).items()):
-        listed = ", ".join(f'"{each}"' for each in capabilities)
+    merged: dict[str, dict[str, None]] = {}
+    for path, capabilities in rules:
+        # What is read by one secret may be written by another.
+        merged.setdefault(path, {}).update(dict.fromkeys(capabilities))
+    for path, found in sorted(merged.items()):
+        listed = ", ".join(f'"{each}"' for each in found)
         lines.append(f'path "{_quoted(path)}" {{ capabilities = [{listed}] }}')
     return "\n".join(lines) + "\n"
 
