@@ -47,6 +47,17 @@ class _Kept:
     trouble: BrokerError | None = None
 
 
+@dataclass(slots=True)
+class _Silence:
+    """A backend that says nothing: how often in a row, what came instead, until when it is left alone by whom."""
+
+    failures: int
+    error: base.BackendError | TimeoutError
+    until: float
+    asked_until: float = 0.0
+    """One asks whether it is back; until then, by the monotonic clock, the others need not wait for that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stale:
     """A secret that is served without its backend: when that last confirmed it, until when, and what is wrong."""
@@ -74,8 +85,7 @@ class Reading:
         self._wanted: dict[Which, float] = {}
         """For how long the config in force lets each value be served."""
         self._kept: dict[Which, _Kept] = {}
-        self._silent: dict[str, tuple[int, float]] = {}
-        """How often in a row each backend was silent, and until when it is left alone, by the monotonic clock."""
+        self._silent: dict[str, _Silence] = {}
         self._asked: dict[Which, tuple[float, asyncio.Task[Credential]]] = {}
         self._tasks: set[asyncio.Task[Credential]] = set()
 
@@ -134,12 +144,13 @@ class Reading:
             return at_hand, False
         which = _which(secret)
         kept = self._servable(which, secret)
-        if kept is not None and kept.trouble is not None and self._left_alone(backend.name):
-            return kept.credential, True
+        silence = self._silent.get(backend.name)
+        if kept is not None and silence is not None and self._monotonic() < max(silence.until, silence.asked_until):
+            return self._instead(which, secret, silence.error), True
         asked = self._ask(which, backend, secret, intent)
         await asyncio.wait([asked], timeout=None if kept is None else self._patience)
         if not asked.done():
-            self._was_silent(backend.name)
+            self._was_silent(backend.name, TimeoutError())
             return self._instead(which, secret, TimeoutError()), True
         try:
             return asked.result(), False
@@ -167,10 +178,8 @@ class Reading:
         began, under_way = self._asked.get(which, (0.0, None))
         if under_way is not None and not under_way.done() and now - began <= JOINED:
             return under_way
-        failures, until = self._silent.get(backend.name, (0, 0.0))
-        if failures:
-            # One asks whether it is back; the others need not wait for that.
-            self._silent[backend.name] = failures, max(until, now + self._patience)
+        if (silence := self._silent.get(backend.name)) is not None:
+            silence.asked_until = now + self._patience
         task = asyncio.get_running_loop().create_task(self._answer(which, backend, secret, intent))
         self._asked[which] = now, task
         self._tasks.add(task)
@@ -189,8 +198,8 @@ class Reading:
         try:
             async with asyncio.timeout(BACKEND_DEADLINE):
                 credential = await backend.issue(secret.path, params=secret.params, intent=intent)
-        except _SILENT:
-            self._was_silent(backend.name)
+        except _SILENT as error:
+            self._was_silent(backend.name, error)
             raise
         except base.BackendError:
             # It says that there is no such value, or that we may not have it: what it said before counts no more.
@@ -206,16 +215,13 @@ class Reading:
             self._kept[which] = _Kept(credential, Confirmed(began, credential.ttl))
         return credential
 
-    def _left_alone(self, backend: str) -> bool:
-        return backend in self._silent and self._monotonic() < self._silent[backend][1]
-
-    def _was_silent(self, backend: str) -> None:
+    def _was_silent(self, backend: str, error: base.BackendError | TimeoutError) -> None:
         """Leave a backend alone for a moment, which grows with each time; what was noticed together counts once."""
-        now = self._monotonic()
-        failures, until = self._silent.get(backend, (0, 0.0))
-        if until <= now or not failures:
-            wait = quiet_for(failures + 1, jitter=random.random())  # noqa: S311 -- jitter
-            self._silent[backend] = failures + 1, now + wait
+        now, before = self._monotonic(), self._silent.get(backend)
+        if before is None or before.until <= now:
+            failures = 1 if before is None else before.failures + 1
+            wait = quiet_for(failures, jitter=random.random())  # noqa: S311 -- jitter
+            self._silent[backend] = _Silence(failures, error, now + wait)
 
     def _now(self) -> Moment:
         return Moment(self._clock(), self._monotonic())
