@@ -12,7 +12,7 @@ import logging
 import random
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, Protocol
 
@@ -123,7 +123,7 @@ class Rotations:
         """Do what is due. Called each second; returns at once."""
         for name, target in self.targets.items():
             if name not in self._tasks and self._wants(target, now):
-                self._spawn(name, self._attend(target))
+                self._tasks[name] = asyncio.get_running_loop().create_task(self._attend_to(target))
 
     def _wants(self, target: Target, now: float) -> bool:
         if 0 < self._held_off.get(target.name, 0.0) - now <= FOLLOWING:
@@ -137,20 +137,19 @@ class Rotations:
             return True
         return not 0 <= now - self._looked.get(target.name, now + 1) < LOOK
 
-    def _spawn(self, name: str, work: Awaitable[None]) -> None:
-        async def watched() -> None:
-            try:
-                await work
-                self.trouble.pop(name, None)
-            except (BrokerError, BackendError, TimeoutError) as error:
-                found = error if isinstance(error, BrokerError) else translated(error)
-                self._hold_off(name, found.message, found.hint)
-            except Exception as error:  # noqa: BLE001 -- one that goes wrong must not stop the others; it may quote a value
-                self._hold_off(name, f"it failed unexpectedly: {type(error).__name__}", "mcp-broker status")
-            finally:
-                self._tasks.pop(name, None)
-
-        self._tasks[name] = asyncio.get_running_loop().create_task(watched())
+    async def _attend_to(self, target: Target) -> None:
+        """Attend to one credential; whatever goes wrong is remembered, and tried again a little later."""
+        name = target.name
+        try:
+            await self._attend(target)
+            self.trouble.pop(name, None)
+        except (BrokerError, BackendError, TimeoutError) as error:
+            found = error if isinstance(error, BrokerError) else translated(error)
+            self._hold_off(name, found.message, found.hint)
+        except Exception as error:  # noqa: BLE001 -- one that goes wrong must not stop the others; it may quote a value
+            self._hold_off(name, f"it failed unexpectedly: {type(error).__name__}", "mcp-broker status")
+        finally:
+            self._tasks.pop(name, None)
 
     def _hold_off(self, name: str, message: str, hint: str | None) -> None:
         if self.trouble.get(name) != (message, hint):

@@ -261,6 +261,10 @@ class World:
             "local", path=self.directory / "sealed.db", source=KeyFile(self.directory / "master.key"), clock=self.clock
         )
         await self.store.open()
+        await self.rotations_again()
+
+    async def rotations_again(self) -> None:
+        """Drive what is in the journal."""
         self.rotations = Rotations(
             config=lambda: self.config,
             workshop=Workshop(
