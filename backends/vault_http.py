@@ -11,11 +11,13 @@ Imported when a backend opens and not before: it takes longer than the rest of a
 """
 
 import contextlib
+import logging
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final, final
 from urllib.parse import quote, urlencode
 
@@ -159,6 +161,8 @@ class Wire:
         self._namespace = options.namespace
         self._calls = threading.local()
         self._pool = self._made(options)
+        # It logs what it cannot read of an answer's head, and that may be anything.
+        logging.getLogger("urllib3").setLevel(logging.CRITICAL)
 
     def _made(self, options: VaultOptions) -> HTTPConnectionPool:
         most: dict[str, Any] = {"maxsize": CONNECTIONS, "block": False, "retries": False}
@@ -172,7 +176,7 @@ class Wire:
                 kind = _Plain
             case _:
                 name = options.server_name
-                named: dict[str, Any] = {} if name is None else {"server_hostname": name, "assert_hostname": name}
+                named: dict[str, Any] = {} if name is None else {"server_hostname": name}
                 pool = HTTPSConnectionPool(host, port, ssl_context=tls(options), **named, **most)
                 kind = _Encrypted
         pool.ConnectionCls = partial(kind, calls=self._calls)  # type: ignore[assignment]
@@ -222,6 +226,11 @@ class Wire:
             timeout=Timeout(connect=seconds, read=seconds),
             preload_content=False,
         )
+        if not _says_where_it_ends(response.status, response.headers):
+            # The end of the connection might be anywhere in it, in the middle of a header too.
+            response.close()
+            message = "its end is not known"
+            raise CutError(message)
         whole = False
         try:
             pieces, length = [], 0
@@ -239,12 +248,16 @@ class Wire:
         return read(response.status, {key.lower(): text for key, text in response.headers.items()}, b"".join(pieces))
 
 
+def _says_where_it_ends(status: int, headers: Mapping[str, str]) -> bool:
+    return status == HTTPStatus.NO_CONTENT or "content-length" in headers or "transfer-encoding" in headers
+
+
 def tls(options: VaultOptions) -> ssl.SSLContext:
     """Return how a server has to prove itself, and what is shown to it. Raises ``MisconfiguredError``."""
     try:
         context = ssl.create_default_context(cafile=options.ca_file)
     except OSError as error:
-        message = f"the certificates in {options.ca_file} cannot be read: {error.strerror or 'they are no PEM'}"
+        message = f"the certificates in {options.ca_file} cannot be read: {_trouble(error, 'they are no PEM')}"
         raise MisconfiguredError(
             message, hint="put the PEM of the CA that signed the server's certificate there"
         ) from None
@@ -254,9 +267,15 @@ def tls(options: VaultOptions) -> ssl.SSLContext:
             # A key that is encrypted would ask on the terminal of whoever started the broker.
             context.load_cert_chain(options.client_cert_file, options.client_key_file, password=lambda: "")
         except OSError as error:
-            message = f"the client certificate {options.client_cert_file} cannot be used: {error.strerror or 'no PEM'}"
+            why = _trouble(error, "it is no PEM, or the key does not fit")
+            message = f"the client certificate {options.client_cert_file} cannot be used: {why}"
             raise MisconfiguredError(message, hint="it and its key are PEM, and the key has no passphrase") from None
     return context
+
+
+def _trouble(error: OSError, unreadable: str) -> str:
+    """Return why a file cannot be used; the library's own words for what is in it say nothing to anybody."""
+    return unreadable if isinstance(error, ssl.SSLError) or error.strerror is None else error.strerror
 
 
 @final
@@ -304,6 +323,7 @@ def _why(error: Exception) -> str:
         reason = getattr(error, "verify_message", "") or getattr(
             error.args[0] if error.args else None, "verify_message", ""
         )
+        reason = reason[:1].lower() + reason[1:].rstrip(".")
         return f"its certificate is not accepted: {reason}" if reason else "no TLS connection can be made"
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
     return getattr(cause, "strerror", None) or "it cannot be reached"
