@@ -26,6 +26,7 @@ from typing import Any, Final
 from backends.base import Backend, BackendError, KeepingBackend, LoggedInBackend, Surroundings, UnhurriedBackend
 from backends.registry import make
 from broker import hygiene, logs, sockets
+from broker.alarms import Alarms
 from broker.api.door import STALLED_AFTER, Entrance
 from broker.api.verbs import ADMIN, WORKLOAD
 from broker.attest import Attestor, boot_id, overflow_uid
@@ -187,6 +188,7 @@ class Daemon:
         )
         endings.forget = service.minting.forget
         rotations = rotations_of(service, state=places.state)
+        alarms = Alarms(self._config.notify, audit=audit, clock=clock)
         boot = boot_id()
         stored, intents = await store.open()
         await rotations.open()
@@ -209,6 +211,7 @@ class Daemon:
                 started_at=clock(),
                 loaded_at=clock(),
                 clock=clock,
+                alarms=alarms,
                 reload=self._reload,
                 stop=self._stop,
             )
@@ -218,6 +221,7 @@ class Daemon:
             service.reading.close()
             endings.close()
             refusals.close()
+            alarms.close()
             await asyncio.gather(*(self._close(backend) for backend in backends.values()))
             await store.close()
             await audit.close()

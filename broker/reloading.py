@@ -15,6 +15,7 @@ from backends.worker import Worker, settled
 from broker.config import BackendConfig, Config, load
 from broker.config.changes import changes
 from broker.config.files import Stamp, stamp
+from broker.config.recording import AuditConfig
 from broker.core.limits import RateLimit
 from broker.errors import BrokerError, ConfigError, UnavailableError
 from broker.paths import Places
@@ -58,6 +59,7 @@ class Reloading:
             if isinstance(config, ConfigError):
                 raise config
             self._require_same_backends(config)
+            _require_same_log(self.config.audit, config.audit)
         except ConfigError as error:
             running.config_error = str(error)
             running.audit.note("config/refused", reason=" ".join(error.message.splitlines()))
@@ -67,6 +69,7 @@ class Reloading:
         running.service.adopt(config)
         if running.rate.rate != config.limits.requests_per_second:
             running.rate = RateLimit(config.limits.requests_per_second)
+        running.alarms.adopt(config.notify)
         running.config_error = None
         running.loaded_at = running.clock()
         if changed:
@@ -134,3 +137,9 @@ class Reloading:
             if options.get("key") == key:
                 del options["key"]
         return said
+
+
+def _require_same_log(old: AuditConfig, new: AuditConfig) -> None:
+    if old != new:
+        message = "a changed [audit] table needs a restart of the broker"
+        raise ConfigError(message, hint="mcp-broker stop, and start it again: no session ends by that")

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from backends.base import Backend
+from broker.alarms import Alarms
 from broker.attest import Attestor
 from broker.audit import AuditLog
 from broker.core.leases import LeaseTable
@@ -26,6 +27,7 @@ class Running:
     Attributes:
         reload: reads the config again, puts it in force as a whole, and returns what changed.
         stop: ends the daemon; true revokes first.
+        alarms: tells a person what needs one: ``running.alarms.tell(kind, text, **facts)``.
         config_error: why the config on disk is not the one in force, or None.
         connections: how many there are, by socket.
 
@@ -45,6 +47,7 @@ class Running:
     started_at: float
     loaded_at: float
     clock: Callable[[], float]
+    alarms: Alarms
     reload: Callable[[], Awaitable[list[str]]]
     stop: Callable[[bool], None]
     config_error: str | None = None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from backends.base import Credential, Health, Secret
+from broker.alarms import Alarms
 from broker.api.door import Entrance
 from broker.api.verbs import WORKLOAD
 from broker.attest import Attestor, boot_id, overflow_uid
@@ -244,6 +245,7 @@ def running() -> Running:
         started_at=0.0,
         loaded_at=0.0,
         clock=lambda: 0.0,
+        alarms=Alarms(config.notify, audit=audit),
         reload=_nothing_to_reload,
         stop=lambda _: None,
     )
