@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 from typing import Final, Literal, final
 
 from backends.base import Secret
+from broker.audit_clerk import Clerk, Job
 from broker.audit_files import Disk, Files
-from broker.audit_state import CLOSED, DAMAGED, FAILED, OK, OPENING, AuditStatus, Notes, Outage, Settings
+from broker.audit_gate import Gate
+from broker.audit_state import CLOSED, DAMAGED, FAILED, OK, OPENING, AuditStatus, Mark, Notes, Outage, Settings
 from broker.audit_writer import Journal, SegmentError, Written
 from broker.core import chain
 from broker.errors import AuditError
@@ -34,9 +34,12 @@ _SHORT_LIFE: Final = 10.0
 _ROLL_AGAIN: Final = 1 << 20
 _FINGERPRINT_BYTES: Final = 16
 
-Job = Callable[[], Written]
 Kind = Literal["begin", "append", "roll", "inspect"]
 Item = tuple[bytes, "asyncio.Future[int] | None"]
+
+
+def _nobody(_: Mark) -> None:
+    """Tell nobody."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,7 +83,7 @@ class AuditLog:
         self._settings = settings or Settings()
         self._changed = changed
         self._journal = Journal(directory, files=files or Disk(), clock=clock)
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._clerk = Clerk(self._journal.close)
         self._busy: _Busy | None = None
         self._pending: list[Item] = []
         self._pending_since = 0.0
@@ -94,6 +97,15 @@ class AuditLog:
         self._roll_at = self._settings.segment_bytes
         self._retry = self._settings.tick
         self._began_at = self._looked_at = self._retry_at = self._armed_for = 0.0
+        self._since = 0.0
+        self.gate: Gate | None = None
+        """Who else must have a record before anybody is told that it is written."""
+        self.mark: Mark | None = None
+        """How far the log is acknowledged; None before it is open."""
+        self.marked: Callable[[Mark], None] = _nobody
+        """Called in the loop whenever there is another mark."""
+        self.found = chain.GENESIS
+        """The last record that was there when this log was opened."""
         self._timer: asyncio.TimerHandle | None = None
         self._ready = asyncio.Event()
         self._ended = asyncio.Event()
@@ -109,7 +121,7 @@ class AuditLog:
 
         """
         self._loop = asyncio.get_running_loop()
-        Thread(target=self._work, name="audit", daemon=True).start()
+        self._clerk.begin(self._loop, done=self._done, ended=self._ended.set)
         self._hand("begin", self._journal.start)
         self._arm()
         try:
@@ -132,7 +144,7 @@ class AuditLog:
 
         """
         record = chain.body(self._clock(), event, fields)
-        if not self._writes or self._full:
+        if not self._writes or self._full or (self.gate is not None and self.gate.trouble):
             raise self._refusal()
         future: asyncio.Future[int] = self._loop.create_future()
         self._put((record, future))
@@ -164,6 +176,8 @@ class AuditLog:
             detail, hint = self._outage.detail, self._outage.hint
         elif self._full and self._state in {OK, DAMAGED}:
             state, detail, hint = FAILED, self._full, f"df -h {self._directory}"
+        elif self.gate is not None and self.gate.trouble and self._state in {OK, DAMAGED}:
+            state, detail, hint = FAILED, self.gate.trouble, "mcp-broker status"
         return AuditStatus(
             state=state,
             detail=detail,
@@ -204,43 +218,19 @@ class AuditLog:
                 self._closing = True
                 if last is not None:
                     await last
-                self._jobs.put(None)
+                self._clerk.give(None)
                 await self._ended.wait()
         except (TimeoutError, AuditError):
-            self._jobs.put(None)
+            self._clerk.give(None)
         self._timer.cancel()
         self._refuse_waiting(CLOSED)
         return len(self._notes)
 
     # -- the thread ----------------------------------------------------------
 
-    def _work(self) -> None:
-        """Do one job after the other until there is None. The loop may be gone by the time a hung disk lets go."""
-        while (job := self._jobs.get()) is not None:
-            answer: Written | SegmentError
-            try:
-                answer = job()
-            except SegmentError as error:
-                answer = error
-            except Exception as error:
-                logging.getLogger(__name__).exception("audit log: a job failed in a way that nobody foresaw")
-                answer = SegmentError(f"unexpected {type(error).__name__}", hint="mcp-broker status")
-            if not self._tell(self._done, answer):
-                break
-        self._journal.close()
-        self._tell(self._ended.set)
-
-    def _tell(self, what: Callable[..., object], *arguments: object) -> bool:
-        """Call something in the loop, if there still is one."""
-        try:
-            self._loop.call_soon_threadsafe(what, *arguments)
-        except RuntimeError:
-            return False
-        return True
-
     def _hand(self, kind: Kind, job: Job, batch: Sequence[Item] = (), since: float | None = None) -> None:
         self._busy = _Busy(kind=kind, since=self._loop.time() if since is None else since, batch=batch)
-        self._jobs.put(job)
+        self._clerk.give(job)
 
     # -- the loop: writing ---------------------------------------------------
 
@@ -291,7 +281,7 @@ class AuditLog:
     def _wrote(self, written: Written, busy: _Busy) -> None:
         """Hand the thread its next job first: it works while the loop wakes those who waited."""
         first = written.head.seq - len(busy.batch) + 1
-        self._head = written.head
+        self._head, self._since = written.head, written.since
         self._measure(written)
         if busy.kind == "roll":
             full = self._settings.segment_bytes
@@ -300,9 +290,17 @@ class AuditLog:
             self._hand("roll", partial(self._journal.roll, self._head))
         else:
             self._flush()
+        self._tell_mark(written, began=busy.kind == "roll" and written.head.seq == first)
         for number, (_, future) in enumerate(busy.batch, first):
             if future is not None and not future.done():
-                future.set_result(number)
+                if self.gate is None:
+                    future.set_result(number)
+                else:
+                    self.gate.hold(number, future)
+
+    def _tell_mark(self, written: Written, *, began: bool) -> None:
+        self.mark = Mark(head=written.head, segment=written.segment, size=written.size, began=began)
+        self.marked(self.mark)
 
     def _measure(self, written: Written) -> None:
         """Keep what is left of a disk for what must be recorded."""
@@ -322,6 +320,8 @@ class AuditLog:
     def _refuse_waiting(self, state: str) -> None:
         """Refuse everyone who waits; what was noted is kept for later, in its order."""
         self._state = state
+        if self.gate is not None:
+            self.gate.refuse(self._refusal)
         items = [*(self._busy.batch if self._busy else ()), *self._pending]
         if self._busy is not None:
             self._busy.batch = ()
@@ -380,10 +380,13 @@ class AuditLog:
         self._outage = None
         self._began_at = self._loop.time()
         self._roll_at = self._settings.segment_bytes
+        self._since = written.since
+        self.found = written.found or self.found
         self._ready.set()
         if self._closing:
             return
         self._state = DAMAGED if self._damaged else OK
+        self._tell_mark(written, began=written.found is None or written.size < _ROLL_AGAIN)
         self._measure(written)
         for record in self._notes.take(self._clock()):
             self._put((record, None))
@@ -420,6 +423,8 @@ class AuditLog:
                 self._give_up(busy)
         elif self._state == FAILED:
             self._recover()
+        elif self._writes and self._clock() - self._since >= self._settings.segment_age:
+            self._hand("roll", partial(self._journal.roll, self._head))
         elif self._writes and now - self._looked_at >= self._settings.look:
             self._looked_at = now
             self._hand("inspect", partial(self._journal.inspect, self._head))

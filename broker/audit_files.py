@@ -6,6 +6,7 @@ fails in a way that no real one can be talked into. This module refuses to
 decide anything: it calls the kernel and lets its errors out.
 """
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -43,6 +44,14 @@ class Files(Protocol):
 
     def rename(self, old: Path, new: Path) -> None:
         """Give a file another name."""
+        ...
+
+    def destroy(self, path: Path) -> None:
+        """Overwrite a small file and remove it; one that is gone is fine."""
+        ...
+
+    def remove(self, path: Path) -> None:
+        """Remove a file; one that is gone is fine."""
         ...
 
     def free(self, path: Path) -> int:
@@ -90,6 +99,21 @@ class Disk:
     def rename(self, old: Path, new: Path) -> None:
         """See ``Files``."""
         os.rename(old, new)  # noqa: PTH104
+
+    def destroy(self, path: Path) -> None:
+        """See ``Files``. Zeros first: on a file system that writes in place the old bytes are gone with them."""
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                os.pwrite(descriptor, bytes(os.fstat(descriptor).st_size), 0)
+                self.sync(descriptor)
+            finally:
+                os.close(descriptor)
+            path.unlink()
+
+    def remove(self, path: Path) -> None:
+        """See ``Files``."""
+        path.unlink(missing_ok=True)
 
     def free(self, path: Path) -> int:
         """See ``Files``. What is kept back for root does not count, because the broker is not root."""

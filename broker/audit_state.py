@@ -4,6 +4,7 @@ What the audit log knows of itself: how it behaves, how it is, what it still has
 This module refuses to touch a disk, a thread or a loop.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
@@ -28,6 +29,7 @@ class Settings:
         patience: the most seconds between two attempts, on a disk that fails again and again soon after it was mended.
         look: seconds between two looks at the file while nothing is written.
         segment_bytes: the length at which a new segment begins.
+        segment_age: seconds after which one begins that is not that long.
         reserve: bytes of disk kept for what must be recorded (``note``); with less than this, releases are refused.
         notes: how many records are kept in memory while the disk takes none.
 
@@ -38,6 +40,7 @@ class Settings:
     patience: float = 8.0
     look: float = 0.5
     segment_bytes: int = 64 << 20
+    segment_age: float = math.inf
     reserve: int = 4 << 20
     notes: int = 32768
 
@@ -73,6 +76,25 @@ class AuditStatus:
     def accepts(self) -> bool:
         """Return whether a record would be taken now."""
         return self.state in {OK, DAMAGED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """
+    How far the log is acknowledged: to here, and no further, others may read it.
+
+    Attributes:
+        head: the last record.
+        segment: the number of the current segment.
+        size: its length in bytes.
+        began: whether this is the first record of a segment.
+
+    """
+
+    head: chain.Head
+    segment: int
+    size: int
+    began: bool
 
 
 @dataclass(slots=True, kw_only=True)

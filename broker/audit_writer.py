@@ -16,6 +16,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Final, final
 
+from broker import audit_pages
 from broker.audit_files import Files
 from broker.audit_home import Home, SegmentError
 from broker.core import chain
@@ -23,7 +24,6 @@ from broker.core import chain
 __all__ = ["Journal", "SegmentError", "Written"]
 
 _TAIL: Final = 1 << 20
-_HEAD: Final = 1 << 14
 _MEASURE: Final = 1 << 18
 _NEW: Final = "audit.jsonl.new"
 
@@ -37,6 +37,9 @@ class Written:
         head: the last record.
         size: bytes in the current segment.
         free: bytes that the disk still has room for.
+        segment: the number of the current segment.
+        since: when it began (Unix seconds).
+        found: the last record that was there before this broker, where this is its start.
         damaged: what does not verify in the records that were there before, for a person; empty where all does.
 
     """
@@ -44,6 +47,9 @@ class Written:
     head: chain.Head
     size: int
     free: int
+    segment: int = 0
+    since: float = 0.0
+    found: chain.Head | None = None
     damaged: str = ""
 
 
@@ -56,6 +62,7 @@ class _Found:
     why: str
     detail: str = ""
     cut: bytes = b""
+    began: str = ""
 
     @property
     def fields(self) -> dict[str, object]:
@@ -79,6 +86,7 @@ class Journal:
         self._identity = (0, 0)
         self._size = self._measured = self._free = 0
         self._segment = 0
+        self._since = 0.0
         self._produced: chain.Head | None = None
         self._unacknowledged = 0
         self._doubted = False
@@ -105,14 +113,14 @@ class Journal:
                 self._doubted = True
                 written = self.append(found.head, [chain.body(self._clock(), chain.OPENED, {})])
                 self._doubted = False
-                return written
+                return replace(written, found=found.head)
             self._segment = found.segment
             written = self._begin(found.head, found.why, found.fields)
             if found.cut:
                 self._cut(len(found.cut))
         except OSError as error:
             raise self._failed(error) from None
-        return replace(written, damaged=found.detail if found.why == "damaged" else "")
+        return replace(written, found=found.head, damaged=found.detail if found.why == "damaged" else "")
 
     def resume(self, head: chain.Head, why: str, fields: Mapping[str, object]) -> Written:
         """Begin a new segment after ``head``, the last record that the caller acknowledged."""
@@ -172,7 +180,7 @@ class Journal:
     # -- the current segment -------------------------------------------------
 
     def _written(self, head: chain.Head) -> Written:
-        return Written(head=head, size=self._size, free=self._free)
+        return Written(head=head, size=self._size, free=self._free, segment=self._segment, since=self._since)
 
     def _write(self, descriptor: int, text: bytes) -> None:
         """Write all of it and sync, or raise: a disk that took a part has an error that it has not told yet."""
@@ -223,7 +231,8 @@ class Journal:
         self._acknowledge(head)
         keep, number = self._numbers()
         said = {"format": chain.FORMAT, "segment": number, "why": why, "unacknowledged": self._unacknowledged}
-        text, after = chain.extend(head, [chain.body(self._clock(), chain.SEGMENT, said | dict(fields))])
+        now = self._clock()
+        text, after = chain.extend(head, [chain.body(now, chain.SEGMENT, said | dict(fields))])
         new = self._directory / _NEW
         new.unlink(missing_ok=True)
         descriptor = self._files.create(new)
@@ -244,7 +253,7 @@ class Journal:
         self._descriptor = descriptor
         self._identity = (seen.st_dev, seen.st_ino)
         self._size = self._measured = len(text)
-        self._free, self._segment, self._produced = free, number, after
+        self._free, self._segment, self._produced, self._since = free, number, after, now
         return self._written(after)
 
     def _numbers(self) -> tuple[str | None, int]:
@@ -283,7 +292,8 @@ class Journal:
                 segment = max(segment, *(chain.number_of(other) or 0 for other in names))
                 why, detail = self._judge(names[-1], empty, tail, first)
                 # The number of a segment that is gone is not given to another: verification has to miss it.
-                return _Found(head=tail.head, segment=segment + (why == "missing"), why=why, detail=detail, cut=cut)
+                number, began = segment + (why == "missing"), first.time if first is not None else ""
+                return _Found(head=tail.head, segment=number, why=why, detail=detail, cut=cut, began=began)
             empty = empty or f"{name} holds no record"
         return _Found(head=chain.GENESIS, segment=segment, why="damaged", detail=empty, cut=cut)
 
@@ -307,14 +317,9 @@ class Journal:
         path = self._directory / name
         if not S_ISREG(self._files.stat(path).st_mode):
             return chain.last_good(b"", whole=True), None
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            length = os.fstat(file.fileno()).st_size
-            first, newline, _ = file.read(_HEAD).partition(b"\n")
-            start = max(0, length - _TAIL)
-            file.seek(start)
-            tail = chain.last_good(file.read(length - start), whole=start == 0)
-        return tail, chain.read_segment(first) if newline else None
+        start, end, whole = audit_pages.ends(path, most=_TAIL)
+        first, newline, _ = start.partition(b"\n")
+        return chain.last_good(end, whole=whole), chain.read_segment(first) if newline else None
 
     def _adopt(self, found: _Found) -> None:
         """Go on in the segment that is there."""
@@ -325,7 +330,7 @@ class Journal:
         os.fchmod(descriptor, 0o600)
         seen = os.fstat(descriptor)
         self._identity = (seen.st_dev, seen.st_ino)
-        self._size, self._segment = seen.st_size, found.segment
+        self._size, self._segment, self._since = seen.st_size, found.segment, chain.moment(found.began)
         self._measure()
 
     def _cut(self, length: int) -> None:

@@ -31,6 +31,7 @@ from broker.api.door import STALLED_AFTER, Entrance
 from broker.api.verbs import ADMIN, WORKLOAD
 from broker.attest import Attestor, boot_id, overflow_uid
 from broker.audit import AuditLog
+from broker.audit_pages import Pages
 from broker.config import Config
 from broker.config.model import LOCAL
 from broker.core.leases import LeaseTable
@@ -211,6 +212,7 @@ class Daemon:
                 started_at=clock(),
                 loaded_at=clock(),
                 clock=clock,
+                pages=Pages(places.audit),
                 alarms=alarms,
                 reload=self._reload,
                 stop=self._stop,

@@ -9,6 +9,7 @@ from backends.base import Backend
 from broker.alarms import Alarms
 from broker.attest import Attestor
 from broker.audit import AuditLog
+from broker.audit_pages import Pages
 from broker.core.leases import LeaseTable
 from broker.core.limits import RateLimit
 from broker.endings import Endings
@@ -27,6 +28,7 @@ class Running:
     Attributes:
         reload: reads the config again, puts it in force as a whole, and returns what changed.
         stop: ends the daemon; true revokes first.
+        pages: the audit log, for reading.
         alarms: tells a person what needs one: ``running.alarms.tell(kind, text, **facts)``.
         config_error: why the config on disk is not the one in force, or None.
         connections: how many there are, by socket.
@@ -47,6 +49,7 @@ class Running:
     started_at: float
     loaded_at: float
     clock: Callable[[], float]
+    pages: Pages
     alarms: Alarms
     reload: Callable[[], Awaitable[list[str]]]
     stop: Callable[[bool], None]

@@ -37,13 +37,16 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         ),
         "broker.api.messages": frozenset({"backends.base", "broker.api.words", "broker.core"}),
         "broker.api.words": frozenset(),
+        "broker.audit_keys": frozenset({"broker.core"}),
+        "broker.audit_pages": frozenset({"broker.core", "broker.errors"}),
         "broker.demo": frozenset({"broker.demo", "broker.client", "broker.errors", "broker.launch"}),
         "broker.exec": frozenset({"broker.launch"}),
         "broker.launch": frozenset({"broker.launch"}),
         "broker.client": frozenset({"broker", "broker.errors", "broker.launch", "broker.paths", "broker.api.messages"}),
         "broker.cli": frozenset(
             "broker broker.cli broker.client broker.config broker.core broker.errors broker.paths broker.setup "
-            "broker.launch broker.api.messages backends.base backends.registry".split(),
+            "broker.launch broker.api.messages broker.audit_pages broker.audit_keys backends.base "
+            "backends.registry".split(),
         ),
         "backends": frozenset({"backends"}),
     }

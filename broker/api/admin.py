@@ -14,7 +14,6 @@ from broker.api.admin_status import lacks
 from broker.api.times import utc
 from broker.api.workload import Caller, row
 from broker.attest import process_now
-from broker.audit_pages import listed, page
 from broker.config.problems import nearest
 from broker.core import chain
 from broker.core.model import Lease, Workload
@@ -189,7 +188,7 @@ async def reload(running: Running, caller: Caller, __: m.Nothing) -> m.Reloaded:
 
 async def audit_segments(running: Running, _: Caller, __: m.Nothing) -> m.Segments:
     """Return the files of the audit log, oldest first."""
-    found = await asyncio.to_thread(listed, running.places.audit)
+    found = await asyncio.to_thread(running.pages.segments)
     return m.Segments(
         segments=[m.Segment(name=each.name, bytes=each.length, current=each.name == chain.CURRENT) for each in found],
     )
@@ -197,7 +196,7 @@ async def audit_segments(running: Running, _: Caller, __: m.Nothing) -> m.Segmen
 
 async def audit_read(running: Running, _: Caller, params: m.AuditRead) -> m.AuditText:
     """Return whole lines of one file of the audit log; what is not UTF-8 in it is shown as escapes."""
-    found = await asyncio.to_thread(page, running.places.audit, params.segment, params.offset, params.limit)
+    found = await asyncio.to_thread(running.pages.page, params.segment, params.offset, params.limit)
     return m.AuditText(text=found.text.decode("utf-8", "backslashreplace"), next=found.next, end=found.end)
 
 

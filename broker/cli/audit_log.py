@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
+from broker.audit_pages import Page, Pages
 from broker.client import Client
 from broker.core import chain
 from broker.core.verification import split
@@ -31,15 +32,6 @@ class Segment:
 
     name: str
     length: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """Some bytes of a segment; ``next`` is where the following ones begin, ``end`` whether there are none for now."""
-
-    text: bytes
-    next: int
-    end: bool
 
 
 class Log(Protocol):
@@ -132,6 +124,7 @@ class DirectoryLog:
 
         """
         self._directory = directory
+        self._pages = Pages(directory)
         if not self.segments():
             message = f"{directory} holds no audit log: there is no {chain.CURRENT} in it"
             raise RequestError(message, hint="mcp-broker audit verify --path DIR")
@@ -139,20 +132,16 @@ class DirectoryLog:
     def segments(self) -> list[Segment]:
         """Return the segments, oldest first."""
         try:
-            names = chain.in_order(path.name for path in self._directory.iterdir())
-            return [Segment(name=name, length=(self._directory / name).stat().st_size) for name in names]
+            return [Segment(name=each.name, length=each.length) for each in self._pages.segments()]
         except OSError as error:
             raise _unreadable(self._directory, error) from None
 
     def page(self, segment: str, offset: int) -> Page:
         """Return what stands in a segment from ``offset`` on."""
         try:
-            with (self._directory / segment).open("rb") as file:
-                file.seek(offset)
-                text = file.read(_PAGE)
+            return self._pages.page(segment, offset, _PAGE)
         except OSError as error:
             raise _unreadable(self._directory / segment, error) from None
-        return Page(text=text, next=offset + len(text), end=len(text) < _PAGE)
 
 
 def _unreadable(path: Path, error: OSError) -> RequestError:

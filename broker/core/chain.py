@@ -43,7 +43,10 @@ how long the log is.
 
 _CUT: Final = "…"
 _LARGEST: Final = 2**53 - 1
-_ARCHIVED: Final = re.compile(r"audit-(\d{6,})\.jsonl")
+PACKED: Final = ".gz"
+"""What the name of an earlier segment ends with once it is compressed."""
+
+_ARCHIVED: Final = re.compile(r"audit-(\d{6,})\.jsonl(?:\.gz)?")
 _EVENT: Final = re.compile(r"[a-z][a-z0-9-]*(/[a-z][a-z0-9-]*)?")
 _ENCODER: Final = msgspec.json.Encoder()
 
@@ -217,6 +220,8 @@ FIELDS: Final[Mapping[str, Callable[[object], object]]] = MappingProxyType(
         "connections": _count,
         "leases": _count,
         # the log itself
+        "checkpoint": _count,
+        "records": _count,
         "format": _count,
         "segment": _count,
         "why": _text(32),
@@ -235,6 +240,14 @@ def rfc3339(when: float) -> str:
     """Return Unix seconds as RFC 3339 in UTC, always with six digits after the second."""
     whole, micros = divmod(round(when * 1_000_000), 1_000_000)
     return f"{_second(whole)}.{micros:06d}Z"
+
+
+def moment(text: str) -> float:
+    """Return a record's time as Unix seconds; 0 where it is none."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return 0.0
 
 
 @lru_cache(maxsize=64)
@@ -357,10 +370,18 @@ def number_of(name: str) -> int | None:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Return those of ``names`` that are segments, oldest first, the current one last."""
+    """
+    Return those of ``names`` that are segments, oldest first, the current one last.
+
+    Of one that is there twice, compressed and not, a crash came before the plain one was removed: that one counts.
+    """
     known = list(names)
-    earlier = [(number, name) for name in known if (number := number_of(name)) is not None]
-    return [name for _, name in sorted(earlier)] + ([CURRENT] if CURRENT in known else [])
+    earlier: dict[int, str] = {}
+    for name in known:
+        number = number_of(name)
+        if number is not None and not (number in earlier and name.endswith(PACKED)):
+            earlier[number] = name
+    return [earlier[number] for number in sorted(earlier)] + ([CURRENT] if CURRENT in known else [])
 
 
 def last_good(tail: bytes, *, whole: bool) -> "Tail":

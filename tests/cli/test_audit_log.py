@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.cli.audit_log import DirectoryLog, Page, PatientLog, Segment, follow, lines, newest
+from broker.audit_pages import Page
+from broker.cli.audit_log import DirectoryLog, PatientLog, Segment, follow, lines, newest
 from broker.errors import RequestError, UnavailableError
 
 

@@ -83,6 +83,16 @@ class BadDisk:
         self._call(f"rename to {new.name}")
         self._disk.rename(old, new)
 
+    def destroy(self, path: Path) -> None:
+        """See ``Files``."""
+        self._call("destroy")
+        self._disk.destroy(path)
+
+    def remove(self, path: Path) -> None:
+        """See ``Files``."""
+        self._call("remove")
+        self._disk.remove(path)
+
     def free(self, path: Path) -> int:
         """See ``Files``."""
         self._call("free")

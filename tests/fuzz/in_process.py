@@ -21,6 +21,7 @@ from broker.api.door import Entrance
 from broker.api.verbs import WORKLOAD
 from broker.attest import Attestor, boot_id, overflow_uid
 from broker.audit import AuditLog
+from broker.audit_pages import Pages
 from broker.config.document import parse
 from broker.config.loader import build
 from broker.core.leases import LeaseTable
@@ -245,6 +246,7 @@ def running() -> Running:
         started_at=0.0,
         loaded_at=0.0,
         clock=lambda: 0.0,
+        pages=Pages(places.audit),
         alarms=Alarms(config.notify, audit=audit),
         reload=_nothing_to_reload,
         stop=lambda _: None,
