@@ -189,6 +189,13 @@ class AuditLog:
             lost=self._notes.lost,
         )
 
+    def damaged(self, detail: str) -> None:
+        """Know that what was there before does not verify, from somebody who has looked; the log goes on."""
+        self._damaged = self._damaged or detail
+        if self._state == OK:
+            self._state = DAMAGED
+            self._tell_change()
+
     def fingerprint(self, secret: Secret) -> str:
         """
         Return a name for a value that tells nothing about it without the key in the log's directory.
@@ -290,7 +297,7 @@ class AuditLog:
             self._hand("roll", partial(self._journal.roll, self._head))
         else:
             self._flush()
-        self._tell_mark(written, began=busy.kind == "roll" and written.head.seq == first)
+        self._tell_mark(written)
         for number, (_, future) in enumerate(busy.batch, first):
             if future is not None and not future.done():
                 if self.gate is None:
@@ -298,8 +305,8 @@ class AuditLog:
                 else:
                     self.gate.hold(number, future)
 
-    def _tell_mark(self, written: Written, *, began: bool) -> None:
-        self.mark = Mark(head=written.head, segment=written.segment, size=written.size, began=began)
+    def _tell_mark(self, written: Written) -> None:
+        self.mark = Mark(head=written.head, segment=written.segment, size=written.size, began=written.began)
         self.marked(self.mark)
 
     def _measure(self, written: Written) -> None:
@@ -386,7 +393,7 @@ class AuditLog:
         if self._closing:
             return
         self._state = DAMAGED if self._damaged else OK
-        self._tell_mark(written, began=written.found is None or written.size < _ROLL_AGAIN)
+        self._tell_mark(written)
         self._measure(written)
         for record in self._notes.take(self._clock()):
             self._put((record, None))

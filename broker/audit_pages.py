@@ -198,7 +198,7 @@ class Pages:
         try:
             if file is None:
                 file = opened(self.directory, name)
-                with suppress(_UNREADABLE):
+                with suppress(EOFError, zlib.error, gzip.BadGzipFile):
                     file.seek(offset)
             yield file, kept
         except FileNotFoundError:

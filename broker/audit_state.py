@@ -7,8 +7,9 @@ This module refuses to touch a disk, a thread or a loop.
 import math
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
+from broker.config.recording import AuditConfig
 from broker.core import chain
 
 OPENING: Final = "opening"
@@ -43,6 +44,11 @@ class Settings:
     segment_age: float = math.inf
     reserve: int = 4 << 20
     notes: int = 32768
+
+    @classmethod
+    def of(cls, config: AuditConfig) -> Self:
+        """Return how the log behaves by the config."""
+        return cls(segment_bytes=config.segment_bytes, segment_age=config.segment_age)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,7 @@ class Written:
         free: bytes that the disk still has room for.
         segment: the number of the current segment.
         since: when it began (Unix seconds).
+        began: whether ``head`` is its first record.
         found: the last record that was there before this broker, where this is its start.
         damaged: what does not verify in the records that were there before, for a person; empty where all does.
 
@@ -49,6 +50,7 @@ class Written:
     free: int
     segment: int = 0
     since: float = 0.0
+    began: bool = False
     found: chain.Head | None = None
     damaged: str = ""
 
@@ -254,7 +256,7 @@ class Journal:
         self._identity = (seen.st_dev, seen.st_ino)
         self._size = self._measured = len(text)
         self._free, self._segment, self._produced, self._since = free, number, after, now
-        return self._written(after)
+        return replace(self._written(after), began=True)
 
     def _numbers(self) -> tuple[str | None, int]:
         """

@@ -30,8 +30,9 @@ from broker.alarms import Alarms
 from broker.api.door import STALLED_AFTER, Entrance
 from broker.api.verbs import ADMIN, WORKLOAD
 from broker.attest import Attestor, boot_id, overflow_uid
-from broker.audit import AuditLog
+from broker.audit import AuditLog, Settings
 from broker.audit_pages import Pages
+from broker.audit_upkeep import Upkeep
 from broker.config import Config
 from broker.config.model import LOCAL
 from broker.core.leases import LeaseTable
@@ -148,6 +149,7 @@ class Daemon:
                     running,
                     each_tick=(
                         self._look_at_config,
+                        running.upkeep.tick,
                         self._sweep,
                         self._report,
                         running.service.reading.tick,
@@ -171,7 +173,8 @@ class Daemon:
     async def _parts(self) -> AsyncIterator[Running]:
         """Open everything that is behind the sockets; close it in the end."""
         places, clock = self._places, time.time
-        audit = AuditLog(places.audit, clock=clock)
+        kept = self._config.audit
+        audit = AuditLog(places.audit, clock=clock, settings=Settings.of(kept))
         store = Store(places.state / "state.db")
         leases = LeaseTable()
         backends = self._backends(self._config)
@@ -190,10 +193,15 @@ class Daemon:
         endings.forget = service.minting.forget
         rotations = rotations_of(service, state=places.state)
         alarms = Alarms(self._config.notify, audit=audit, clock=clock)
+        upkeep = Upkeep(
+            audit, kept, directory=places.audit, keys=places.state / "signing", clock=clock, alarm=alarms.tell
+        )
+        audit.marked = upkeep.marked
         boot = boot_id()
         stored, intents = await store.open()
         await rotations.open()
         await audit.open()
+        await upkeep.open()
         try:
             await asyncio.gather(*(self._open(backend) for backend in backends.values()))
             endings.open(stored, intents, boot=boot)
@@ -212,6 +220,7 @@ class Daemon:
                 started_at=clock(),
                 loaded_at=clock(),
                 clock=clock,
+                upkeep=upkeep,
                 pages=Pages(places.audit),
                 alarms=alarms,
                 reload=self._reload,
@@ -226,6 +235,7 @@ class Daemon:
             alarms.close()
             await asyncio.gather(*(self._close(backend) for backend in backends.values()))
             await store.close()
+            await upkeep.close()
             await audit.close()
 
     @asynccontextmanager

@@ -10,6 +10,7 @@ from broker.alarms import Alarms
 from broker.attest import Attestor
 from broker.audit import AuditLog
 from broker.audit_pages import Pages
+from broker.audit_upkeep import Upkeep
 from broker.core.leases import LeaseTable
 from broker.core.limits import RateLimit
 from broker.endings import Endings
@@ -28,6 +29,7 @@ class Running:
     Attributes:
         reload: reads the config again, puts it in force as a whole, and returns what changed.
         stop: ends the daemon; true revokes first.
+        upkeep: makes checkpoints of the audit log.
         pages: the audit log, for reading.
         alarms: tells a person what needs one: ``running.alarms.tell(kind, text, **facts)``.
         config_error: why the config on disk is not the one in force, or None.
@@ -49,6 +51,7 @@ class Running:
     started_at: float
     loaded_at: float
     clock: Callable[[], float]
+    upkeep: Upkeep
     pages: Pages
     alarms: Alarms
     reload: Callable[[], Awaitable[list[str]]]

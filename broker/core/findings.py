@@ -4,7 +4,8 @@ What can be wrong with an audit log, in words.
 This module refuses to look for it: ``broker.core.verification`` does.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from broker.core import chain
@@ -20,6 +21,27 @@ INSERTED: Final = "inserted"
 
 REORDERED: Final = "reordered"
 """Records, or segments, do not stand where they belong."""
+
+REPLAYED: Final = "replayed"
+"""A record of earlier stands here once more."""
+
+REWRITTEN: Final = "rewritten"
+"""A record is not the one that a checkpoint vouches for: the chain was hashed anew from somewhere before it."""
+
+SIGNED_AGAIN: Final = "signed-again"
+"""A checkpoint is not signed with the key that the one before names: somebody had another key."""
+
+CUT_OFF: Final = "cut-off"
+"""The end is missing that a checkpoint vouches for."""
+
+MISSING_CHECKPOINT: Final = "missing-checkpoint"
+"""A checkpoint is not in the file that should be."""
+
+NOT_A_CHECKPOINT: Final = "not-a-checkpoint"
+"""Something in the file of checkpoints is none."""
+
+REMOVED: Final = "removed"
+"""Segments were removed by the broker, as the config says; the record says so, and a checkpoint covers them."""
 
 TORN: Final = "torn"
 """A line breaks off."""
@@ -77,6 +99,10 @@ class Report:
         first: the first record of all; None where there is none.
         last: the last one.
         head: the end of the chain, to compare with a copy of it that was kept elsewhere.
+        vouched: the last record that a checkpoint vouches for; 0 where none does.
+        by: that checkpoint, in words, and when it was made.
+        compared: whether what vouches includes something that was kept elsewhere.
+        strangers: hashes of lines that were put in, by finding: a second look tells which of them are replays.
 
     """
 
@@ -86,6 +112,10 @@ class Report:
     first: chain.Link | None
     last: chain.Link | None
     head: chain.Head | None
+    vouched: int = 0
+    by: str = ""
+    compared: bool = False
+    strangers: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def intact(self) -> bool:

@@ -193,7 +193,7 @@ def test_several_lines_that_stand_a_second_time() -> None:
     """Where a block of old lines was put in again, its first line is named, not the originals."""
     text = lines(log(8)[chain.CURRENT])
     found = current(*text[:7], *text[3:6], *text[7:])
-    assert [("inserted", f"audit.jsonl:{line}", True) for line in (8, 9, 10)] == found
+    assert [("replayed", f"audit.jsonl:{line}", True) for line in (8, 9, 10)] == found
 
 
 def test_segment_under_the_name_of_another() -> None:

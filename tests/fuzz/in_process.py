@@ -22,6 +22,7 @@ from broker.api.verbs import WORKLOAD
 from broker.attest import Attestor, boot_id, overflow_uid
 from broker.audit import AuditLog
 from broker.audit_pages import Pages
+from broker.audit_upkeep import Upkeep
 from broker.config.document import parse
 from broker.config.loader import build
 from broker.core.leases import LeaseTable
@@ -246,6 +247,14 @@ def running() -> Running:
         started_at=0.0,
         loaded_at=0.0,
         clock=lambda: 0.0,
+        upkeep=Upkeep(
+            audit,
+            config.audit,
+            directory=places.audit,
+            keys=places.state / "signing",
+            clock=lambda: 0.0,
+            alarm=lambda *_, **__: None,
+        ),
         pages=Pages(places.audit),
         alarms=Alarms(config.notify, audit=audit),
         reload=_nothing_to_reload,

@@ -212,7 +212,7 @@ def bad_order() -> Iterator[Case]:
         "bad-inserted-copy",
         "line 3 stands a second time after line 5",
         changed(files, now, lambda found: [*found[:5], found[2], *found[5:]]),
-        ("inserted", f"{now}:6", True),
+        ("replayed", f"{now}:6", True),
     )
     yield case(
         "bad-reordered",
