@@ -49,10 +49,19 @@ def earlier(directory: Path) -> list[Kept]:
     return found
 
 
-def unpacked(directory: Path) -> list[str]:
-    """Return the names of the earlier segments that are not compressed, oldest first; raises as ``earlier``."""
+def unpacked(directory: Path, *, least: int) -> list[str]:
+    """
+    Return the names of the earlier segments that are worth compressing and are not, oldest first.
+
+    A short one stays as it is, so that whoever looks for something with ``grep`` finds it.
+
+    Raises:
+        OSError: the directory cannot be read.
+
+    """
     names = chain.in_order(path.name for path in directory.iterdir())
-    return [name for name in names if name != chain.CURRENT and not name.endswith(chain.PACKED)]
+    plain = [name for name in names if name != chain.CURRENT and not name.endswith(chain.PACKED)]
+    return [name for name in plain if (directory / name).lstat().st_size >= least]
 
 
 def pack(directory: Path, name: str, files: Files) -> None:

@@ -164,6 +164,13 @@ class Pages:
         """Return the segments, oldest first; raises as ``listed``."""
         return listed(self.directory)
 
+    def checkpoints(self) -> int | None:
+        """Return how many bytes of checkpoints there are; None where there is no file of them."""
+        try:
+            return (self.directory / CHECKPOINTS).stat().st_size
+        except OSError:
+            return None
+
     def page(self, name: str, offset: int, limit: int) -> Page:
         """
         Return whole lines of a segment from ``offset`` on, about ``limit`` bytes of them.

@@ -33,6 +33,9 @@ DEADLINE: Final = 10.0
 PATIENCE: Final = 600.0
 """Seconds that a segment may take to be compressed."""
 
+WORTH_IT: Final = 1 << 20
+"""Bytes from which on an earlier segment is compressed."""
+
 _OWN: Final = 1
 """Records that a checkpoint itself leads to: they are no reason for another."""
 
@@ -210,7 +213,8 @@ class Upkeep:
     async def _make_room(self) -> None:
         """Remove what is too old, and compress what is left."""
         await self._remove_old()
-        for name in await self._on_thread(partial(audit_packing.unpacked, self._directory), PATIENCE):
+        least = min(WORTH_IT, self._config.segment_bytes // 2)
+        for name in await self._on_thread(partial(audit_packing.unpacked, self._directory, least=least), PATIENCE):
             await self._on_thread(partial(audit_packing.pack, self._directory, name, self._files), PATIENCE)
 
     async def _remove_old(self) -> None:

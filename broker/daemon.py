@@ -26,13 +26,10 @@ from typing import Any, Final
 from backends.base import Backend, BackendError, KeepingBackend, LoggedInBackend, Surroundings, UnhurriedBackend
 from backends.registry import make
 from broker import hygiene, logs, sockets
-from broker.alarms import Alarms
 from broker.api.door import STALLED_AFTER, Entrance
 from broker.api.verbs import ADMIN, WORKLOAD
 from broker.attest import Attestor, boot_id, overflow_uid
-from broker.audit import AuditLog, Settings
-from broker.audit_pages import Pages
-from broker.audit_upkeep import Upkeep
+from broker.books import Books
 from broker.config import Config
 from broker.config.model import LOCAL
 from broker.core.leases import LeaseTable
@@ -149,7 +146,7 @@ class Daemon:
                     running,
                     each_tick=(
                         self._look_at_config,
-                        running.upkeep.tick,
+                        running.books.tick,
                         self._sweep,
                         self._report,
                         running.service.reading.tick,
@@ -173,8 +170,8 @@ class Daemon:
     async def _parts(self) -> AsyncIterator[Running]:
         """Open everything that is behind the sockets; close it in the end."""
         places, clock = self._places, time.time
-        kept = self._config.audit
-        audit = AuditLog(places.audit, clock=clock, settings=Settings.of(kept))
+        books = Books(places, self._config, clock=clock)
+        audit = books.audit
         store = Store(places.state / "state.db")
         leases = LeaseTable()
         backends = self._backends(self._config)
@@ -192,16 +189,10 @@ class Daemon:
         )
         endings.forget = service.minting.forget
         rotations = rotations_of(service, state=places.state)
-        alarms = Alarms(self._config.notify, audit=audit, clock=clock)
-        upkeep = Upkeep(
-            audit, kept, directory=places.audit, keys=places.state / "signing", clock=clock, alarm=alarms.tell
-        )
-        audit.marked = upkeep.marked
         boot = boot_id()
         stored, intents = await store.open()
         await rotations.open()
-        await audit.open()
-        await upkeep.open()
+        await books.open()
         try:
             await asyncio.gather(*(self._open(backend) for backend in backends.values()))
             endings.open(stored, intents, boot=boot)
@@ -220,9 +211,8 @@ class Daemon:
                 started_at=clock(),
                 loaded_at=clock(),
                 clock=clock,
-                upkeep=upkeep,
-                pages=Pages(places.audit),
-                alarms=alarms,
+                books=books,
+                alarms=books.alarms,
                 reload=self._reload,
                 stop=self._stop,
             )
@@ -232,11 +222,9 @@ class Daemon:
             service.reading.close()
             endings.close()
             refusals.close()
-            alarms.close()
             await asyncio.gather(*(self._close(backend) for backend in backends.values()))
             await store.close()
-            await upkeep.close()
-            await audit.close()
+            await books.close()
 
     @asynccontextmanager
     async def _listening(self, running: Running) -> AsyncIterator[list[Entrance]]:

@@ -9,8 +9,7 @@ from backends.base import Backend
 from broker.alarms import Alarms
 from broker.attest import Attestor
 from broker.audit import AuditLog
-from broker.audit_pages import Pages
-from broker.audit_upkeep import Upkeep
+from broker.books import Books
 from broker.core.leases import LeaseTable
 from broker.core.limits import RateLimit
 from broker.endings import Endings
@@ -29,8 +28,7 @@ class Running:
     Attributes:
         reload: reads the config again, puts it in force as a whole, and returns what changed.
         stop: ends the daemon; true revokes first.
-        upkeep: makes checkpoints of the audit log.
-        pages: the audit log, for reading.
+        books: the audit log, and all that goes with it.
         alarms: tells a person what needs one: ``running.alarms.tell(kind, text, **facts)``.
         config_error: why the config on disk is not the one in force, or None.
         connections: how many there are, by socket.
@@ -51,8 +49,7 @@ class Running:
     started_at: float
     loaded_at: float
     clock: Callable[[], float]
-    upkeep: Upkeep
-    pages: Pages
+    books: Books
     alarms: Alarms
     reload: Callable[[], Awaitable[list[str]]]
     stop: Callable[[bool], None]

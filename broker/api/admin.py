@@ -15,7 +15,6 @@ from broker.api.times import utc
 from broker.api.workload import Caller, row
 from broker.attest import process_now
 from broker.config.problems import nearest
-from broker.core import chain
 from broker.core.model import Lease, Workload
 from broker.core.policy import Allowed, Ask, decide
 from broker.errors import AttestationError, LeaseNotFoundError, RequestError, UnavailableError
@@ -184,20 +183,6 @@ async def reload(running: Running, caller: Caller, __: m.Nothing) -> m.Reloaded:
     """Read the config again and put it in force as a whole, or say why not."""
     running.audit.note("config/reload", **who(caller.peer))
     return m.Reloaded(changed=await running.reload())
-
-
-async def audit_segments(running: Running, _: Caller, __: m.Nothing) -> m.Segments:
-    """Return the files of the audit log, oldest first."""
-    found = await asyncio.to_thread(running.pages.segments)
-    return m.Segments(
-        segments=[m.Segment(name=each.name, bytes=each.length, current=each.name == chain.CURRENT) for each in found],
-    )
-
-
-async def audit_read(running: Running, _: Caller, params: m.AuditRead) -> m.AuditText:
-    """Return whole lines of one file of the audit log; what is not UTF-8 in it is shown as escapes."""
-    found = await asyncio.to_thread(running.pages.page, params.segment, params.offset, params.limit)
-    return m.AuditText(text=found.text.decode("utf-8", "backslashreplace"), next=found.next, end=found.end)
 
 
 async def stop(running: Running, caller: Caller, params: m.Stop) -> m.Done:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import broker
 from backends.base import Backend, BackendError, ExaminingBackend, Lack
 from broker.api import messages as m
+from broker.api.admin_audit import audit_state
 from broker.api.times import utc
 from broker.api.workload import Caller
 from broker.config import SecretConfig
@@ -43,7 +44,7 @@ async def status(running: Running, _: Caller, __: m.Nothing) -> m.Status:
         asyncio.gather(*(_backend_row(running, *each) for each in named)),
         asyncio.gather(*(_lacking(running, *each) for each in named)),
     )
-    audit = _audit_state(running)
+    audit = audit_state(running)
     problems = [*_problems(running, backends, audit), *(problem for each in lacking for problem in each)]
     config = running.service.config
     return m.Status(
@@ -152,18 +153,6 @@ def _irrevocable(running: Running) -> Iterator[m.Problem]:
 
 def _at(when: float) -> str:
     return f"{rfc3339(when)[:19]}Z"
-
-
-def _audit_state(running: Running) -> m.AuditState:
-    found = running.audit.state()
-    return m.AuditState(
-        state=found.state,
-        detail=found.detail,
-        hint=found.hint,
-        segment=found.segment,
-        records=found.records,
-        waiting=found.waiting,
-    )
 
 
 async def _backend_row(running: Running, name: str, backend: Backend) -> m.BackendRow:

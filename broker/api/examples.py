@@ -228,10 +228,22 @@ _REST: Final = {
     "rotation/list": Example({}, {"rotations": [_ROTATION]}),
     "reload": Example({}, {"changed": ["servers: +staging"]}),
     "stop": Example({"revoke": False}, {"done": True}),
-    "audit/segments": Example({}, {"segments": [{"name": "audit.jsonl", "bytes": 4096, "current": True}]}),
+    "audit/segments": Example(
+        {}, {"segments": [{"name": "audit.jsonl", "bytes": 4096, "current": True}], "checkpoints": 393}
+    ),
     "audit/read": Example(
         {"segment": "audit.jsonl", "limit": 4096},
         {"text": '{"seq":1,"prev":"0000…","event":"log/begun"}\n', "next": 45, "end": True},
+    ),
+    "audit/checkpoint": Example(
+        {},
+        {
+            "checkpoint": 7,
+            "records": 12345,
+            "head": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "time": _NOW,
+            "note": "mcp-broker.audit/681ed374d42e9043\ncheckpoint 7\n…\n",
+        },
     ),
 }
 

@@ -5,16 +5,11 @@ Durations go in as TOML writes them (``"10m"``) or as seconds; times come out in
 RFC 3339, UTC. Unknown parameters are an error. This module holds types alone.
 """
 
-from typing import Annotated, Literal
-
-from msgspec import Meta
+from typing import Literal
 
 from backends.base import Secret
 from broker.api.words import Accessor, Duration, Field, Name, Params, Result, Time, Value
 from broker.core.model import LeaseChanged as LeaseChanged  # noqa: PLC0414 -- a message like all others, made in the core
-
-_LONGEST_FILE = 1 << 43
-"""Bytes. No file of ours is longer, and file systems refuse to look further than they can hold."""
 
 
 class Nothing(Params):
@@ -271,36 +266,6 @@ class Reloaded(Result):
     """What a reload changed, one line each; empty where nothing did."""
 
     changed: list[str]
-
-
-class Segment(Result):
-    """One file of the audit log."""
-
-    name: str
-    bytes: int
-    current: bool
-
-
-class Segments(Result):
-    """The files of the audit log, oldest first."""
-
-    segments: list[Segment]
-
-
-class AuditRead(Params):
-    """Which part of which file; ``limit`` in bytes."""
-
-    segment: Annotated[str, Meta(max_length=64, pattern=r"^audit(-[0-9]+)?\.jsonl$(?!\n)")]
-    offset: Annotated[int, Meta(ge=0, le=_LONGEST_FILE)] = 0
-    limit: Annotated[int, Meta(ge=1, le=524288)] = 262144
-
-
-class AuditText(Result):
-    """Whole lines from ``offset`` on; ``next`` is where to go on, ``end`` whether that is the end for now."""
-
-    text: str
-    next: int
-    end: bool
 
 
 class KeyRotate(Params):

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, get_args
 
-from broker.api import messages as m
 from broker.api import words
+from broker.api.audit_messages import AuditRead
 
 _PLACE: Final = re.compile(r" - at `(\$|key)?\.?(?P<place>[^`]*)`(?: in `\$\.(?P<inside>[^`]*)`)?$")
 
@@ -26,7 +26,7 @@ _IN_WORDS: Final[Mapping[str, str]] = MappingProxyType(
         _pattern(words.Name): "letters, digits and . _ -, with a letter or digit at the beginning",
         _pattern(words.Field): "letters, digits and . _ -, with a letter, digit or _ at the beginning",
         _pattern(words.Accessor): "letters, digits, _ and -, as lease list shows it",
-        m.AuditRead.__annotations__["segment"].__metadata__[0].pattern: "the name of a segment, such as audit.jsonl",
+        AuditRead.__annotations__["segment"].__metadata__[0].pattern: "the name of a segment, such as audit.jsonl",
     }
 )
 """What each pattern means to a person."""

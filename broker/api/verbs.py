@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from broker.api import admin, admin_secrets, admin_status, rotating, workload
+from broker.api import admin, admin_audit, admin_secrets, admin_status, rotating, workload
+from broker.api import audit_messages as a
 from broker.api import messages as m
 from broker.api.words import Params, Result
 from broker.api.workload import Caller
@@ -108,9 +109,17 @@ _TABLE: Final = (
     ),
     _verb("explain", m.Explain, m.Explained, admin.explain, "GET /v1/admin/explain", admin=True),
     _verb("reload", m.Nothing, m.Reloaded, admin.reload, "POST /v1/admin/reload", admin=True),
-    _verb("audit/segments", m.Nothing, m.Segments, admin.audit_segments, "GET /v1/admin/audit/segments", admin=True),
+    _verb("audit/segments", m.Nothing, a.Segments, admin_audit.segments, "GET /v1/admin/audit/segments", admin=True),
     _verb(
-        "audit/read", m.AuditRead, m.AuditText, admin.audit_read, "GET /v1/admin/audit/segments/{segment}", admin=True
+        "audit/read", a.AuditRead, a.AuditText, admin_audit.read, "GET /v1/admin/audit/segments/{segment}", admin=True
+    ),
+    _verb(
+        "audit/checkpoint",
+        m.Nothing,
+        a.Checkpoint,
+        admin_audit.checkpoint,
+        "POST /v1/admin/audit/checkpoint",
+        admin=True,
     ),
     _verb("key/rotate", m.KeyRotate, m.KeyRotated, admin_secrets.key_rotate, "POST /v1/admin/key/rotate", admin=True),
     _verb("rotate", rotating.Rotate, rotating.RotationsFound, rotating.rotate, "POST /v1/admin/rotate", admin=True),

@@ -45,6 +45,10 @@ class Log(Protocol):
         """Return what stands in a segment from ``offset`` on. Raises ``RequestError`` where there is none."""
         ...
 
+    def checkpoints(self) -> int | None:
+        """Return how many bytes of checkpoints there are now; None where there is no file of them."""
+        ...
+
 
 class AskedLog:
     """The log of a running broker."""
@@ -62,6 +66,11 @@ class AskedLog:
         """Return what stands in a segment from ``offset`` on."""
         found = self._client.call("audit/read", segment=segment, offset=offset, limit=_PAGE)
         return Page(text=found["text"].encode(), next=found["next"], end=found["end"])
+
+    def checkpoints(self) -> int | None:
+        """Return how many bytes of checkpoints there are now; None where there is no file of them."""
+        found: int | None = self._client.call("audit/segments")["checkpoints"]
+        return found
 
 
 class PatientLog:
@@ -92,6 +101,10 @@ class PatientLog:
     def page(self, segment: str, offset: int) -> Page:
         """Return what stands in a segment from ``offset`` on."""
         return self._asked(lambda log: log.page(segment, offset))
+
+    def checkpoints(self) -> int | None:
+        """Return how many bytes of checkpoints there are now; None where there is no file of them."""
+        return self._asked(lambda log: log.checkpoints())
 
     def _asked(self, question: Callable[[Log], Answer]) -> Answer:
         try:
@@ -143,6 +156,10 @@ class DirectoryLog:
         except OSError as error:
             raise _unreadable(self._directory / segment, error) from None
 
+    def checkpoints(self) -> int | None:
+        """Return how many bytes of checkpoints there are now; None where there is no file of them."""
+        return self._pages.checkpoints()
+
 
 def _unreadable(path: Path, error: OSError) -> RequestError:
     return RequestError(f"{path}: {(error.strerror or 'cannot be read').lower()}", hint=f"ls -ld {path}")
@@ -176,6 +193,11 @@ def _end_of(log: Log, segment: Segment, count: int, wanted: Callable[[bytes], bo
         if len(found) >= count or not start:
             return list(found)
         window *= 8
+
+
+def written(log: Log, name: str, until: int) -> Iterator[bytes]:
+    """Yield what stood in a file of the log when it had so many bytes."""
+    return _pieces(log, name, 0, until)
 
 
 def _pieces(log: Log, segment: str, offset: int = 0, until: int | None = None) -> Iterator[bytes]:

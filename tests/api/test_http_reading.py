@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 
 from broker.api import messages as m
+from broker.api.audit_messages import AuditRead
 from broker.api.http_reading import not_texts, parameters, refuse_browsers
 from broker.errors import DeniedError, RequestError
 
@@ -58,7 +59,7 @@ def test_what_could_mean_two_things_is_refused(case: str) -> None:
 
 def test_what_a_query_can_only_spell_is_known_from_the_types() -> None:
     """Numbers and truths among the parameters of a verb are found, optional ones too."""
-    found = [sorted(not_texts(kind)) for kind in (m.Explain, m.AuditRead, m.LeaseList)]
+    found = [sorted(not_texts(kind)) for kind in (m.Explain, AuditRead, m.LeaseList)]
     assert [["last", "pid"], ["limit", "offset"], []] == found
 
 

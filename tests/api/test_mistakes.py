@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from broker.api import messages as m
+from broker.api.audit_messages import AuditRead
 from broker.api.mistakes import in_words
 from broker.api.words import Params
 
@@ -14,7 +15,7 @@ from broker.api.words import Params
         (m.SecretSet, b'{"name":"bad/name","values":{}}', "name: expected letters, digits and . _ -, with a letter"),
         (m.SecretSet, b'{"name":"a","values":{"b/":"x"}}', "a name in values: expected letters, digits and . _ -"),
         (m.LeaseRevoke, b'{"accessor":"a b"}', "accessor: expected letters, digits, _ and -"),
-        (m.AuditRead, b'{"segment":"x","offset":0,"limit":9}', "segment: expected the name of a segment"),
+        (AuditRead, b'{"segment":"x","offset":0,"limit":9}', "segment: expected the name of a segment"),
         (m.SecretSet, b'{"name":7,"values":{}}', "name: expected `str`, got `int`"),
         (m.SecretSet, b"[]", "expected `object`, got `array`"),
         (m.SecretSet, b'{"nme":"a","values":{}}', "object contains unknown field `nme`"),

@@ -43,6 +43,10 @@ class GrowingLog:
         text = self.files[segment][offset : offset + self.pages]
         return Page(text=text, next=offset + len(text), end=len(text) < self.pages)
 
+    def checkpoints(self) -> int | None:
+        """Have none."""
+        return None
+
     def write(self, text: bytes) -> None:
         """Append to the current segment."""
         self.files["audit.jsonl"] = self.files.get("audit.jsonl", b"") + text

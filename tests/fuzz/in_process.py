@@ -16,13 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from backends.base import Credential, Health, Secret
-from broker.alarms import Alarms
 from broker.api.door import Entrance
 from broker.api.verbs import WORKLOAD
 from broker.attest import Attestor, boot_id, overflow_uid
-from broker.audit import AuditLog
-from broker.audit_pages import Pages
-from broker.audit_upkeep import Upkeep
+from broker.books import Books
 from broker.config.document import parse
 from broker.config.loader import build
 from broker.core.leases import LeaseTable
@@ -223,7 +220,8 @@ def running() -> Running:
     """Return the parts of a broker that has a config and a secret, and no disk."""
     places = within(Path("/nonexistent"))
     config = build([parse(CONFIG, Path("broker.toml"))], mode="user", uid=os.getuid(), types=frozenset({"sealed"}))
-    audit, store, leases = AuditLog(places.audit), Store(places.state / "state.db"), LeaseTable()
+    books = Books(places, config, clock=lambda: 0.0)
+    audit, store, leases = books.audit, Store(places.state / "state.db"), LeaseTable()
     backends = {"local": Held()}
     boot = boot_id()
     endings = Endings(backends=backends, store=store, audit=audit, leases=leases)
@@ -247,16 +245,8 @@ def running() -> Running:
         started_at=0.0,
         loaded_at=0.0,
         clock=lambda: 0.0,
-        upkeep=Upkeep(
-            audit,
-            config.audit,
-            directory=places.audit,
-            keys=places.state / "signing",
-            clock=lambda: 0.0,
-            alarm=lambda *_, **__: None,
-        ),
-        pages=Pages(places.audit),
-        alarms=Alarms(config.notify, audit=audit),
+        books=books,
+        alarms=books.alarms,
         reload=_nothing_to_reload,
         stop=lambda _: None,
     )
