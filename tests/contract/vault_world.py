@@ -146,8 +146,8 @@ def furnish(world: VaultWorld) -> None:
     api("POST", "auth/userpass/users/ann", {"password": PASSWORD, **usual})
     certificate = {"certificate": world.authority.ca_file.read_text(), "allowed_common_names": ["broker"], **usual}
     api("POST", "auth/cert/certs/broker", certificate)
-    role = {"role_type": "jwt", "bound_audiences": ["vault"], "user_claim": "sub", **usual}
-    api("POST", "auth/jwt/role/broker", role)
+    signed: dict[str, Any] = {"role_type": "jwt", "bound_audiences": ["vault"], "user_claim": "sub", **usual}
+    api("POST", "auth/jwt/role/broker", signed)
 
 
 def _engines(world: VaultWorld) -> None:
@@ -159,6 +159,7 @@ def _engines(world: VaultWorld) -> None:
     make = "create role \"{{name}}\" with login password '{{password}}' valid until '{{expiration}}';"
     common: dict[str, Any] = {"db_name": "pg", "creation_statements": [make]}
     api("POST", "database/roles/ro", {**common, "default_ttl": "5m", "max_ttl": "20m"})
+    api("POST", "database/roles/kept", {**common, "default_ttl": "6s", "max_ttl": "60s"})
     api("POST", "database/roles/short", {**common, "default_ttl": "4s", "max_ttl": "8s"})
     api("POST", "pki/root/generate/internal", {"common_name": "root of the tests", "ttl": "24h", "key_type": "ec"})
     leaf = {"allowed_domains": "example.org", "allow_subdomains": True, "max_ttl": "1h", "key_type": "ec"}

@@ -117,7 +117,9 @@ class Postgres:
         try:
             return self.sql("select 1", user=user, password=password) == [("1",)]
         except SqlError as error:
-            if any(text in str(error) for text in _REFUSALS):
+            # A role that is dropped between its password and its session is gone as well.
+            dropped = f'role "{user}" does not exist' in str(error)
+            if dropped or any(text in str(error) for text in _REFUSALS):
                 return False
             raise
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.contract.vault import VaultContract
+from tests.contract.vault_end_to_end import VaultEndToEnd
 from tests.contract.vault_failures import VaultFailures
 from tests.contract.vault_leases import VaultLeases
 from tests.contract.vault_logins import VaultLogins
@@ -48,3 +49,7 @@ class TestLeases(OfTheRealOne, VaultLeases):
 
 class TestFailures(OfTheRealOne, VaultFailures):
     """Outages."""
+
+
+class TestEndToEnd(OfTheRealOne, VaultEndToEnd):
+    """From the engine to the process, and back."""

@@ -34,6 +34,9 @@ PRETENDED: Final = "postgresql://{{username}}:{{password}}@pretend.invalid/none"
 """The connection of a database that is not there."""
 
 _TIMEOUT: Final = 30.0
+_LEEWAY: Final = 5.0
+"""Seconds that a password outlasts its lease, as the real engine has it: the lease is what ends it."""
+
 _MAKE: Final = ("create role \"{{name}}\" with login password '{{password}}' valid until '{{expiration}}';",)
 _PROLONG: Final = ("alter role \"{{name}}\" valid until '{{expiration}}';",)
 _DROP: Final = ('drop owned by "{{name}}"; drop role if exists "{{name}}";',)
@@ -213,4 +216,4 @@ class Database(Plain):
 
 
 def _stamp(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S+0000")
+    return datetime.fromtimestamp(at + _LEEWAY, UTC).strftime("%Y-%m-%d %H:%M:%S+0000")
