@@ -268,10 +268,15 @@ class FaultyServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Cut all connections and stop."""
+        """Stop, unless that has been done before."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Cut all connections, and listen no more."""
         assert self._thread is not None
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_STOP_AFTER)
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(_STOP_AFTER)
 
     def _run(self, listening: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)
