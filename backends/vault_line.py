@@ -26,7 +26,7 @@ from backends.vault_wire import Answer, Fault, Kind
 from backends.worker import Worker, settled
 
 if TYPE_CHECKING:
-    from backends.vault_http import VaultAdapter, Wire
+    from backends.vault_http import Call, VaultAdapter, Wire
 
 Spoken = Callable[["VaultAdapter"], Answer]
 """What is asked, in hvac's words."""
@@ -66,6 +66,8 @@ class Line:
         self._standby = False
         self._looked = 0.0
         self._last = 0.0
+        self._silent = 0.0
+        """When somebody has given up waiting, and nobody had got an answer since that one asked."""
         self._pacing = Pacing()
         self._why: BackendError = UnavailableError("it was not asked yet")
         self.http: Any = None
@@ -170,21 +172,28 @@ class Line:
 
     async def _once(self, address: Address, say: Spoken, token: Secret | None, end: float) -> Answer:
         """Ask one address. Raises what the thread raises; after the deadline it is woken, and says what it knows."""
-        seconds = end - self._clock()
-        if seconds <= 0:
-            message = "no time is left"
-            raise self.http.NotSentError(message)
+        since = self._clock()
         call = self.http.Call()
-        future = self._worker.submit(lambda: say(self._wire(address).adapter(call, token, seconds)))
-        if not await settled(future, seconds):
+        future = self._worker.submit(lambda: self._said(address, say, call, token, since=since, end=end))
+        if not await settled(future, end - since):
             if future.cancel():
-                message = "too many requests are under way"
-                raise self.http.NotSentError(message)
+                raise self.http.NotSentError(_CROWDED)
+            if self._last <= since:
+                self._silent = self._clock()
             call.abort()
             if not await settled(future, _UNSTICK_SECONDS):
                 raise self.http.CutError("no answer") if call.sent else self.http.NotSentError("it does not answer")
         answer: Answer = future.result()
         return answer
+
+    def _said(
+        self, address: Address, say: Spoken, call: "Call", token: Secret | None, *, since: float, end: float
+    ) -> Answer:
+        """Ask, on a thread; not any more when the time is over, or when the server has fallen silent meanwhile."""
+        seconds = end - self._clock()
+        if seconds <= 0 or self._silent > since:
+            raise self.http.NotSentError(_CROWDED)
+        return say(self._wire(address).adapter(call, token, seconds))
 
     def _wire(self, address: Address) -> "Wire":
         """Return the connections to an address, on a thread: certificates are read the first time."""
@@ -263,6 +272,7 @@ class Line:
         self._pacing.failed(self._clock(), jitter=random.random(), wait=wait)  # noqa: S311 -- jitter
 
 
+_CROWDED: Final = "too many requests are under way, and no time is left for this one"
 _NO_NETWORK: Final = ("address family not supported", "network is unreachable", "not permitted", "name resolution")
 _HTTPS_PORT: Final = 443
 _HTTP_PORT: Final = 80
