@@ -58,10 +58,10 @@ def chosen_kind(name: str, where: str, *, unsafe_plaintext: bool) -> Kind:
     return Kind(title=name, module=module, attribute=attribute, unsafe=True)
 
 
-def refuse_system_mode(where: str, surroundings: Surroundings) -> None:
+def refuse_system_mode(surroundings: Surroundings) -> None:
     """Raise ``MisconfiguredError`` for the host's broker: a keyring is a person's, and opens when they log in."""
     if surroundings.mode == "system":
-        message = f"{where}: a service has no desktop, no session bus, and so no keyring"
+        message = "a service has no desktop, no session bus, and so no keyring"
         raise MisconfiguredError(
             message, hint="keep it in the sealed store, or run your own broker: mcp-broker init --user"
         )

@@ -24,7 +24,7 @@ _LABEL: Final = "the master key of a sealed store (mcp-broker)"
 
 def from_option(chosen: str | bool, where: str, surroundings: Surroundings) -> "KeyringKey":  # noqa: FBT001 -- as TOML
     """Return the key source that ``keyring = true`` or ``keyring = "kwallet"`` asks for."""
-    refuse_system_mode(where, surroundings)
+    refuse_system_mode(surroundings)
     name = chosen if isinstance(chosen, str) else default_name()
     kind = chosen_kind(name, where, unsafe_plaintext=False)
     return KeyringKey(ring(name, kind, bus=None, surroundings=surroundings))

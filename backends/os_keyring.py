@@ -36,6 +36,7 @@ from backends.base import (
     Version,
 )
 from backends.keyring_choice import chosen_kind, default_name, refuse_system_mode, ring
+from backends.keyring_memory import Memory
 from backends.keyring_ring import SECRETS, UNLOCK, Ring
 from backends.keyring_store import KeyringStore, lock_file
 from backends.options import Options
@@ -64,7 +65,7 @@ def from_config(name: str, options: Mapping[str, Any], surroundings: Surrounding
     """Return the backend of ``[backends.NAME]``: ``keyring``, ``unsafe_plaintext``, ``cache`` in seconds, ``bus``."""
     where = f"backends.{name}"
     chosen = Options(where, options, known=_KNOWN)
-    refuse_system_mode(where, surroundings)
+    refuse_system_mode(surroundings)
     unsafe = "unsafe_plaintext" in options and chosen.flag("unsafe_plaintext")
     kind_name = chosen.text("keyring") if "keyring" in options else default_name()
     kind = chosen_kind(kind_name, f"{where}.keyring", unsafe_plaintext=unsafe)
@@ -129,7 +130,7 @@ class KeyringBackend:
         self._unlocker = Worker(f"unlock-{name}")
         self._cache_seconds = cache
         self._patience = patience
-        self._cached: dict[tuple[str, str], tuple[Credential, float]] = {}
+        self._memory = Memory()
         self._reading: dict[tuple[str, str], _Reading] = {}
         self._epoch = 0
         """Goes up with every change that is heard of: what was read before it is not remembered after it."""
@@ -168,7 +169,7 @@ class KeyringBackend:
 
     def at_hand(self, path: str) -> Credential | None:
         """Return the secret ``path`` where it was read a moment ago."""
-        return self._remembered((SECRETS, path))
+        return self._memory.find((SECRETS, path))
 
     async def issue(self, path: str, *, params: Mapping[str, Any], intent: str) -> Credential:
         """Return a secret of ours, or, with ``service`` and ``username``, the item of another program as it is."""
@@ -248,25 +249,15 @@ class KeyringBackend:
         detail = f"{title}; {self._ring.caution}" if self._ring.caution else title
         return Health(state="ok", detail=detail, facts=facts)
 
-    def _remembered(self, key: tuple[str, str]) -> Credential | None:
-        found = self._cached.get(key)
-        if found is None:
-            return None
-        credential, until = found
-        if time.monotonic() < until:
-            return credential
-        del self._cached[key]
-        return None
-
     def _forget(self) -> None:
         self._epoch += 1
-        self._cached.clear()
+        self._memory.clear()
         # Whoever asks from now on wants what is there now.
         self._reading.clear()
 
     async def _read(self, key: tuple[str, str], read: Callable[[], Credential]) -> Credential:
         """Return what ``read`` returns; where it is under way for somebody else already, that is waited for."""
-        if (found := self._remembered(key)) is not None:
+        if (found := self._memory.find(key)) is not None:
             return found
         reading = self._reading.get(key)
         if reading is None or reading.over(time.monotonic()):
@@ -280,7 +271,7 @@ class KeyringBackend:
             if reading.future.done() and self._reading.get(key) is reading:
                 del self._reading[key]
         if reading.epoch == self._epoch and time.monotonic() < reading.until:
-            self._cached[key] = credential, reading.until
+            self._memory.keep(key, credential, until=reading.until)
         return credential
 
     def _listening(self, read: Callable[[], Credential]) -> Credential:

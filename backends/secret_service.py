@@ -18,15 +18,16 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, TypeVar, final
-
-from jeepney import DBusErrorResponse  # type: ignore[import-untyped]
+from typing import TYPE_CHECKING, Final, TypeVar, final
 
 from backends import session_bus
 from backends.base import BackendError, Lock, LockedError, RefusedError, UnavailableError
 from backends.keyring_ring import UNLOCK
-from backends.secret_service_talk import COLLECTION, ITEM, PROMPT, SERVICE, Gone, Talk, dialled
-from backends.secret_service_watch import Watch
+from backends.secret_service_words import COLLECTION, IS_LOCKED, ITEM, PROMPT, SERVICE, AnswerError, GoneError
+
+if TYPE_CHECKING:
+    from backends.secret_service_talk import Talk
+    from backends.secret_service_watch import Watch
 
 _T = TypeVar("_T")
 
@@ -39,9 +40,7 @@ PROMPT_SECONDS: Final = 300.0
 _GENERIC: Final = "org.freedesktop.Secret.Generic"
 """The schema that ``secret-tool`` stores under: with it, an item that it stores takes the place of ours."""
 
-_IS_LOCKED: Final = "org.freedesktop.Secret.Error.IsLocked"
 _MEANWHILE: Final = "it was locked meanwhile"
-_LONGEST_NAME: Final = 128
 _ATTEMPTS: Final = 3
 
 _LOOK_AGAIN: Final = 0.25
@@ -106,7 +105,7 @@ class SecretService:
     def read(self, service: str, account: str, *, ask: bool) -> str | None:
         """Return the text of the item that was changed last."""
 
-        def reading(talk: Talk) -> str | None:
+        def reading(talk: "Talk") -> str | None:
             collection = self._open(talk, ask=ask)
             found = _newest(talk, _items(talk, collection, service, account))
             return None if found is None else talk.secret(found)
@@ -116,7 +115,7 @@ class SecretService:
     def write(self, service: str, account: str, text: str, *, label: str, ask: bool) -> None:
         """Put one item in the place of all that have these attributes."""
 
-        def writing(talk: Talk) -> None:
+        def writing(talk: "Talk") -> None:
             collection = self._open(talk, ask=ask)
             if collection is None:
                 raise _no_keyring()
@@ -138,7 +137,7 @@ class SecretService:
     def remove(self, service: str, account: str, *, ask: bool) -> bool:
         """Remove every item that has these attributes."""
 
-        def removing(talk: Talk) -> bool:
+        def removing(talk: "Talk") -> bool:
             found = _items(talk, self._open(talk, ask=ask), service, account)
             _delete(talk, found)
             return bool(found)
@@ -148,7 +147,7 @@ class SecretService:
     def accounts(self, service: str) -> frozenset[str]:
         """Return the ``username`` of every item of a ``service``."""
 
-        def listing(talk: Talk) -> frozenset[str]:
+        def listing(talk: "Talk") -> frozenset[str]:
             collection = self._open(talk, ask=False)
             if collection is None:
                 return frozenset()
@@ -161,7 +160,7 @@ class SecretService:
     def lock(self) -> Lock | None:
         """Return what is locked."""
 
-        def looking(talk: Talk) -> Lock | None:
+        def looking(talk: "Talk") -> Lock | None:
             try:
                 self._open(talk, ask=False)
             except LockedError:
@@ -189,7 +188,7 @@ class SecretService:
     def ask(self) -> None:
         """Have it ask, also where somebody has declined."""
 
-        def asking(talk: Talk) -> None:
+        def asking(talk: "Talk") -> None:
             self._declined = None
             if self._open(talk, ask=True) is None:
                 raise _no_keyring()
@@ -202,6 +201,8 @@ class SecretService:
             if changed not in self._listeners:
                 self._listeners = (*self._listeners, changed)
             if self._watch is None or not self._watch.listening:
+                from backends.secret_service_watch import Watch  # noqa: PLC0415 -- loads what speaks to the bus
+
                 self._watch = Watch(session_bus.address(self._bus), self._tell)
 
     def forgo(self, changed: Callable[[], None]) -> None:
@@ -224,7 +225,7 @@ class SecretService:
         with self._turn:
             self._hang_up()
 
-    def _open(self, talk: Talk, *, ask: bool) -> str | None:
+    def _open(self, talk: "Talk", *, ask: bool) -> str | None:
         """Return the default collection, unlocked; None where there is none."""
         collection = talk.collection()
         if collection is None:
@@ -239,7 +240,7 @@ class SecretService:
             self._prompt(talk, collection)
         return collection
 
-    def _prompt(self, talk: Talk, collection: str) -> None:
+    def _prompt(self, talk: "Talk", collection: str) -> None:
         """Have the keyring ask somebody, and wait until it is open, or will not be."""
         _, prompt = talk.call(SERVICE[0], SERVICE[1], "Unlock", "ao", [collection])
         if prompt == "/":
@@ -248,7 +249,7 @@ class SecretService:
         self._prompting = True
         try:
             self._declined = self._wait(talk, collection, prompt)
-        except (Gone, OSError):
+        except (GoneError, OSError):
             # Not to be asked again by itself: a program that dies of its prompt would do so for ever.
             self._declined = "it ended while it asked"
             self._hang_up()
@@ -257,7 +258,7 @@ class SecretService:
         if self._declined is not None:
             raise self._locked(self._declined)
 
-    def _wait(self, talk: Talk, collection: str, prompt: str) -> str | None:
+    def _wait(self, talk: "Talk", collection: str, prompt: str) -> str | None:
         """
         Return why it is still locked, or None where it is open now.
 
@@ -280,7 +281,7 @@ class SecretService:
     def _locked(self, why: str | None) -> LockedError:
         return LockedError(f"{self.where} is locked{'' if why is None else f', and {why}'}", hint=UNLOCK)
 
-    def _asked(self, question: Callable[[Talk], _T]) -> _T:
+    def _asked(self, question: "Callable[[Talk], _T]") -> _T:
         """Ask, one question at a time; once more where the program at the other end is not the one it was."""
         with self._turn:
             for _ in range(_ATTEMPTS):
@@ -290,13 +291,13 @@ class SecretService:
                 except _ElsewhereError:
                     self._declined = None
                     self._hang_up()
-                except Gone as gone:
+                except GoneError as gone:
                     if new:
                         raise UnavailableError(gone.message, hint=gone.hint) from None
             message = "the program that keeps the keyring ends again and again"
             raise UnavailableError(message, hint="mcp-broker status")
 
-    def _once(self, question: Callable[[Talk], _T]) -> _T:
+    def _once(self, question: "Callable[[Talk], _T]") -> _T:
         try:
             with self._in_our_words():
                 return question(self._connected())
@@ -304,12 +305,14 @@ class SecretService:
             self._hang_up()
             raise
 
-    def _connected(self) -> Talk:
+    def _connected(self) -> "Talk":
         if self._talk is None:
             self._talk = self._dialled()
         return self._talk
 
-    def _dialled(self) -> Talk:
+    def _dialled(self) -> "Talk":
+        from backends.secret_service_talk import dialled  # noqa: PLC0415 -- here, on a thread, and not at the start
+
         talk = dialled(session_bus.address(self._bus), seconds=self._call_seconds)
         self._takes_password = talk.takes_password
         self._label = talk.label
@@ -329,25 +332,24 @@ class SecretService:
         except TimeoutError:
             message = f"the {self.title} has not answered for {self._call_seconds:g} seconds"
             raise UnavailableError(message, hint="mcp-broker status") from None
-        except DBusErrorResponse as error:
-            if error.name == _IS_LOCKED:
+        except AnswerError as error:
+            if error.name == IS_LOCKED:
                 raise self._locked(_MEANWHILE) from None
-            # The name alone: what the other end says is not ours to repeat.
-            message = f"the {self.title} refused: {_plain(error.name)}"
+            message = f"the {self.title} refused: {error.name}"
             raise UnavailableError(message, hint="mcp-broker status") from None
         except Exception as error:  # noqa: BLE001 -- whatever the libraries make of what comes over the bus
             message = f"the {self.title} does not answer as one does: {type(error).__name__}"
             raise UnavailableError(message, hint="mcp-broker status") from None
 
 
-def _items(talk: Talk, collection: str | None, service: str, account: str) -> list[str]:
+def _items(talk: "Talk", collection: str | None, service: str, account: str) -> list[str]:
     if collection is None:
         return []
     (paths,) = talk.call(collection, COLLECTION, "SearchItems", "a{ss}", {"service": service, "username": account})
     return list(paths)
 
 
-def _newest(talk: Talk, paths: list[str]) -> str | None:
+def _newest(talk: "Talk", paths: list[str]) -> str | None:
     """Return the item that was changed last: programs that store under attributes of their own leave several."""
     if len(paths) <= 1:
         return next(iter(paths), None)
@@ -355,10 +357,10 @@ def _newest(talk: Talk, paths: list[str]) -> str | None:
     return max(paths, key=lambda path: (int(talk.read(path, ITEM, "Modified")), len(path), path))
 
 
-def _delete(talk: Talk, paths: list[str]) -> None:
+def _delete(talk: "Talk", paths: list[str]) -> None:
     for path in paths:
         # Somebody else may have been quicker.
-        with contextlib.suppress(DBusErrorResponse):
+        with contextlib.suppress(AnswerError):
             talk.call(path, ITEM, "Delete")
 
 
@@ -366,8 +368,3 @@ def _no_keyring() -> UnavailableError:
     return UnavailableError(
         "there is no default keyring yet", hint="log in on the desktop once, or: gnome-keyring-daemon --unlock"
     )
-
-
-def _plain(name: str | None) -> str:
-    plain = name is not None and len(name) <= _LONGEST_NAME and name.replace(".", "").replace("_", "").isalnum()
-    return str(name) if plain else "an error"

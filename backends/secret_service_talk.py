@@ -26,18 +26,14 @@ from jeepney import (  # type: ignore[import-untyped]
     Properties,
     new_method_call,
 )
-from jeepney.io.blocking import DBusConnection, open_dbus_connection  # type: ignore[import-untyped]
+from jeepney.bus import get_bus  # type: ignore[import-untyped]
+from jeepney.io.blocking import DBusConnection, prep_socket  # type: ignore[import-untyped]
 from secretstorage.dhcrypto import Session
 from secretstorage.util import format_secret
 
 from backends.base import UnavailableError
+from backends.secret_service_words import COLLECTION, ITEM, NAME, PROMPT, SERVICE, AnswerError, GoneError
 from backends.session_bus import NO_DESKTOP
-
-NAME: Final = "org.freedesktop.secrets"
-SERVICE: Final = ("/org/freedesktop/secrets", "org.freedesktop.Secret.Service")
-COLLECTION: Final = "org.freedesktop.Secret.Collection"
-ITEM: Final = "org.freedesktop.Secret.Item"
-PROMPT: Final = "org.freedesktop.Secret.Prompt"
 
 _INTERNAL: Final = "org.gnome.keyring.InternalUnsupportedGuiltRiddenInterface"
 """What GNOME's own tools change and unlock keyrings with."""
@@ -56,10 +52,6 @@ _GONE: Final = frozenset(
     }
 )
 _PEERCRED: Final = struct.Struct("3i")
-
-
-class Gone(UnavailableError):  # noqa: N818 -- it ends a conversation, and no caller ever sees it
-    """The program has ended, or its bus has; there may be another one by now."""
 
 
 @final
@@ -126,7 +118,7 @@ class Talk:
         """Unlock a collection with a password; return whether it was the right one."""
         try:
             self.call(SERVICE[0], _INTERNAL, "UnlockWithMasterPassword", "o(oayays)", collection, self.sealed(password))
-        except DBusErrorResponse as error:
+        except AnswerError as error:
             if error.name == _DENIED:
                 return False
             raise
@@ -173,17 +165,11 @@ def dialled(address: str, *, seconds: float) -> Talk:
 
     Raises ``UnavailableError`` where there is nothing.
     """
+    connection = connected(address, seconds=seconds)
     try:
-        connection = open_dbus_connection(address)
-    except (OSError, ValueError, RuntimeError) as error:
-        message = f"the session bus does not answer: {type(error).__name__}"
-        raise UnavailableError(message, hint=NO_DESKTOP) from None
-    try:
-        connection.sock.settimeout(seconds)
-        _require_own(connection.sock)
         try:
             (owner,) = _ask_bus(connection, seconds, "GetNameOwner", "s", NAME)
-        except Gone:
+        except GoneError:
             _start(connection, seconds)
             (owner,) = _ask_bus(connection, seconds, "GetNameOwner", "s", NAME)
         return Talk(connection, owner, seconds)
@@ -192,10 +178,30 @@ def dialled(address: str, *, seconds: float) -> Talk:
         raise
 
 
+def connected(address: str, *, seconds: float) -> DBusConnection:
+    """Return a connection to the bus at an address. Raises ``UnavailableError`` where there is none of this user's."""
+    try:
+        sock = prep_socket(get_bus(address), timeout=seconds)
+    except (OSError, ValueError, RuntimeError) as error:
+        message = f"the session bus does not answer: {type(error).__name__}"
+        raise UnavailableError(message, hint=NO_DESKTOP) from None
+    try:
+        sock.settimeout(seconds)
+        _require_own(sock)
+        return DBusConnection(sock)
+    except OSError:
+        sock.close()
+        message = "the session bus does not let this user in"
+        raise UnavailableError(message, hint=NO_DESKTOP) from None
+    except BaseException:
+        sock.close()
+        raise
+
+
 def _start(connection: DBusConnection, seconds: float) -> None:
     try:
         _ask_bus(connection, seconds, "StartServiceByName", "su", NAME, 0)
-    except (DBusErrorResponse, Gone):
+    except (AnswerError, GoneError):
         message = "nothing on the session bus keeps secrets"
         raise UnavailableError(message, hint=f"start gnome-keyring or another Secret Service; {NO_DESKTOP}") from None
 
@@ -223,11 +229,11 @@ def _answer(connection: DBusConnection, message: Message, seconds: float) -> Any
         raise _gone() from None
     if reply.header.message_type is not MessageType.error:
         return reply.body
-    error = DBusErrorResponse(reply)
-    if error.name in _GONE:
+    name = DBusErrorResponse(reply).name
+    if name in _GONE:
         raise _gone()
-    raise error
+    raise AnswerError(name)
 
 
-def _gone() -> Gone:
-    return Gone("the program that keeps the keyring has ended", hint="mcp-broker status")
+def _gone() -> GoneError:
+    return GoneError("the program that keeps the keyring has ended", hint="mcp-broker status")

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from typing import Final, final
 
 from jeepney import MatchRule, message_bus  # type: ignore[import-untyped]
-from jeepney.io.blocking import DBusConnection, Proxy, open_dbus_connection  # type: ignore[import-untyped]
+from jeepney.io.blocking import DBusConnection, Proxy  # type: ignore[import-untyped]
 
-from backends.secret_service_talk import NAME
+from backends.secret_service_talk import connected
+from backends.secret_service_words import NAME
 
 _SECONDS: Final = 5.0
 
@@ -34,7 +35,7 @@ class Watch:
         """Listen on the bus at ``address`` and call ``changed``, on the thread, for whatever happens there."""
         self.listening = True
         self._changed = changed
-        self._connection: DBusConnection = open_dbus_connection(address)
+        self._connection: DBusConnection = connected(address, seconds=_SECONDS)
         try:
             bus = Proxy(message_bus, self._connection, timeout=_SECONDS)
             bus.AddMatch(MatchRule(type="signal", sender=NAME))

@@ -1,6 +1,8 @@
 """The keyring backend over a keyring with the library's own interface, which prompts, hangs, fails and is too small."""
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Coroutine
 from pathlib import Path
@@ -25,6 +27,7 @@ from backends.library_ring import LibraryRing
 from backends.os_keyring import KeyringBackend, from_config
 from backends.registry import make
 from tests.backends.rings import KWALLET, over
+from tests.conftest import ROOT
 from tests.contract.backend import exposed, secrets
 from tests.fakes.ring import WINDOWS_MOST, Cancelling, Ring
 
@@ -272,6 +275,24 @@ class TestForeign:
         """Both have to be there, nothing else, and no key of the broker's own is handed out that way."""
         with pytest.raises(MisconfiguredError):
             using(backend, backend.issue("gh", params=params, intent="i"))
+
+
+IDLE = """
+import asyncio, sys
+from pathlib import Path
+from backends.base import Surroundings
+from backends.registry import make
+here = Path(sys.argv[1])
+backend = make("keyring", "desktop", {}, Surroundings(mode="user", config=here, state=here))
+asyncio.run(backend.open())
+print(backend.idle, sorted({"keyring", "jeepney", "secretstorage"} & set(sys.modules)))
+"""
+
+
+def test_a_start_loads_no_library(tmp_path: Path) -> None:
+    """Before anybody needs the keyring, nothing of what speaks to one is loaded, and nobody looks how it is."""
+    done = subprocess.run([sys.executable, "-c", IDLE, tmp_path], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert ("True []\n", "") == (done.stdout, done.stderr)
 
 
 class TestTrouble:

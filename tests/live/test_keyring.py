@@ -236,6 +236,7 @@ def test_a_keyring_that_hangs_hangs_nobody(there: Desktop, using: Using) -> None
         found = set(await asyncio.gather(*(value(backend, f"secret-{n}") for n in range(50))))
         took = loop.time() - began
         there.stop_keyring(stopped=False)
+        last = ""
         for _ in range(100):
             if (last := await value(backend)) == "made up":
                 break
