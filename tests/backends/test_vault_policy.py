@@ -56,7 +56,7 @@ def test_the_policy_of_what_is_minted() -> None:
         "ssh/sign/dev": ["create", "update"],
         "pki/issue/mcp": ["create", "update"],
         "pki/revoke": ["update"],
-        **{path: list(words) for path, words in (LEASES | CHILDREN).items()},
+        **{path: list(words) for path, words in [*LEASES.items(), *CHILDREN.items()]},
         **OWN,
     }
     assert (expected, 1) == (paths(policy), policy.count('"database/creds/ro"'))

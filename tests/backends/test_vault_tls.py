@@ -48,7 +48,7 @@ def test_a_server_of_an_unknown_authority_is_not_asked(authority: Authority) -> 
 def test_a_server_of_another_name_is_not_asked(authority: Authority) -> None:
     """A certificate for another name is refused, unless ``server_name`` says that this is the name."""
     with listening(answers(GOOD), tls=authority.listening("vault.internal")) as server:
-        trusted = {"ca_file": str(authority.ca_file)}
+        trusted: dict[str, Any] = {"ca_file": str(authority.ca_file)}
         why = told(named(server), server_name="other.internal", **trusted)
         answer = ask(named(server), server_name="vault.internal", **trusted)
     mismatch = "its certificate is not accepted: hostname mismatch, certificate is not valid for 'other.internal'"
@@ -78,7 +78,7 @@ def test_a_client_certificate_is_shown(authority: Authority) -> None:
     certificate, key = authority.certificate("broker")
     strict = authority.listening()
     strict.verify_mode = ssl.CERT_REQUIRED
-    trusted = {"ca_file": str(authority.ca_file)}
+    trusted: dict[str, Any] = {"ca_file": str(authority.ca_file)}
     with listening(answers(GOOD), tls=strict) as server:
         shown = ask(server.address, client_cert_file=str(certificate), client_key_file=str(key), **trusted)
         without, _ = outcome(server.address, **trusted)
