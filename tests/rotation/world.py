@@ -248,7 +248,7 @@ class World:
         self.audit = Noted()
         self.leases = LeaseTable()
         self.told: list[str] = []
-        self.lot = 0.0
+        self.draw: Callable[[], float] = lambda: 0.0
         self.others: dict[str, Backend] = {}
         self._run = run or self.source.run
         self._fetch = fetch
@@ -279,7 +279,7 @@ class World:
             leases=self.leases,
             tell=self._tell,
             clock=self.clock,
-            draw=lambda: self.lot,
+            draw=self.draw,
         )
         await self.rotations.open()
 
