@@ -7,6 +7,7 @@ A value goes in here and never comes out.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from backends.base import BackendError, KeyedBackend, Secret, SecretNotFoundError, Version, WritableBackend
@@ -14,6 +15,7 @@ from broker.api import messages as m
 from broker.api.times import utc
 from broker.api.workload import Caller
 from broker.config import SecretConfig
+from broker.config.model import LOCAL
 from broker.errors import BrokerError, RequestError
 from broker.records import who
 from broker.running import Running
@@ -25,35 +27,61 @@ _DEADLINE: Final = 10.0
 """Seconds that a backend may take for an admin."""
 
 
-async def secret_list(running: Running, _: Caller, __: m.Nothing) -> m.Secrets:
+async def secret_list(running: Running, _: Caller, params: m.SecretList) -> m.Secrets:
     """Return what the config declares and what the writable backends hold, without any value."""
-    known = dict(running.service.config.known_secrets())
-    kept: dict[str, list[str]] = {}
-    for name, backend in running.backends.items():
-        if isinstance(backend, WritableBackend):
-            kept[name] = list(await _asked(backend.list()))
+    config = running.service.config
+    known = {
+        name: secret for name, secret in config.known_secrets().items() if params.backend in {None, secret.backend}
+    }
+    kept, problems = await _kept(running, params.backend)
     declared = {(secret.backend, secret.path) for secret in known.values()}
-    for path in kept.get("local", ()):
-        if ("local", path) not in declared:
-            known.setdefault(path, running.service.config.secret(path))
-    return m.Secrets(secrets=[await _secret_row(running, known[name], kept) for name in sorted(known)])
+    # Of what no config names, the sealed store's are secrets by that alone; another backend's only where it is meant.
+    for path in kept.get(params.backend or LOCAL, ()):
+        if (params.backend or LOCAL, path) not in declared:
+            known.setdefault(path, _of(running, path, params.backend))
+    rows = [await _secret_row(running, known[name], kept) for name in sorted(known)]
+    return m.Secrets(secrets=rows, problems=problems)
+
+
+async def _kept(running: Running, chosen: str | None) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the paths that each writable backend holds, and why some do not say: one that is locked hides no other."""
+    if chosen is not None and chosen not in running.backends:
+        message = f"there is no backend {chosen!r}"
+        raise RequestError(message, hint=f"there are: {', '.join(sorted(running.backends))}")
+    kept: dict[str, list[str]] = {}
+    problems: list[str] = []
+    for name, backend in running.backends.items():
+        if isinstance(backend, WritableBackend) and chosen in {None, name} and not _unneeded(running, name, chosen):
+            try:
+                kept[name] = list(await _asked(backend.list()))
+            except BrokerError as error:
+                problems.append(f"backend {name}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+    return kept, problems
+
+
+def _unneeded(running: Running, name: str, chosen: str | None) -> bool:
+    """Return whether a list of all secrets has nothing to ask a backend for."""
+    return chosen is None and name != LOCAL and all(s.backend != name for s in running.service.config.secrets.values())
 
 
 async def _secret_row(running: Running, secret: SecretConfig, kept: dict[str, list[str]]) -> m.SecretRow:
     backend = running.backends[secret.backend]
     newest: Version | None = None
-    if isinstance(backend, WritableBackend) and secret.path in kept.get(secret.backend, ()):
+    writable = isinstance(backend, WritableBackend) and not secret.params
+    # What a backend keeps under a name that the config has elsewhere, or nowhere, goes to no server.
+    meant = running.service.config.secret(secret.name).backend == secret.backend
+    if isinstance(backend, WritableBackend) and writable and secret.path in kept.get(secret.backend, ()):
         newest = next(iter(await _asked(backend.versions(secret.path))), None)
     return m.SecretRow(
         name=secret.name,
         backend=secret.backend,
         path=secret.path,
-        stored=newest is not None,
+        stored=newest is not None if secret.backend in kept and writable else None,
         fields=[] if newest is None else list(newest.fields),
         version=None if newest is None else newest.number,
         created_at=None if newest is None else utc(newest.created_at),
         ttl=secret.ttl,
-        servers=[rule.name for rule in running.service.policy.granting.get(secret.name, ())],
+        servers=[rule.name for rule in running.service.policy.granting.get(secret.name, ())] if meant else [],
     )
 
 
@@ -76,8 +104,10 @@ async def secret_set(running: Running, caller: Caller, params: m.SecretSet) -> m
         version = outcome["version"] = await _asked(backend.put(secret.path, values))
     running.service.reading.forget(secret.backend, secret.path)
     for lease in running.leases.chosen(secret=params.name):
-        running.endings.tell(lease, "rotated")
-    return m.SecretStored(secret=params.name, backend=backend.name, version=version)
+        if lease.backend == secret.backend:
+            running.endings.tell(lease, "rotated")
+    declared = secret.declared or secret.backend == LOCAL
+    return m.SecretStored(secret=params.name, backend=backend.name, version=version, declared=declared)
 
 
 @asynccontextmanager
@@ -124,14 +154,23 @@ async def secret_versions(running: Running, _: Caller, params: m.SecretName) -> 
     )
 
 
-def _writable(running: Running, name: str, chosen: str | None) -> tuple[SecretConfig, WritableBackend]:
+def _of(running: Running, name: str, chosen: str | None) -> SecretConfig:
+    """Return a secret as it is declared, or else the one of that name in the backend that somebody chose."""
     secret = running.service.config.secret(name)
+    return secret if secret.declared or chosen is None else replace(secret, backend=chosen)
+
+
+def _writable(running: Running, name: str, chosen: str | None) -> tuple[SecretConfig, WritableBackend]:
+    secret = _of(running, name, chosen)
     if chosen not in {None, secret.backend}:
-        if secret.declared:
-            message = f"the config has {name!r} in backend {secret.backend!r}, not in {chosen!r}"
-            raise RequestError(message, hint=f"leave --backend out, or change [secrets.{name}]")
-        message = f"{name!r} is not declared, so it is in backend 'local'"
-        raise RequestError(message, hint=f'add [secrets.{name}] with backend = "{chosen}" and path to the config first')
+        message = f"the config has {name!r} in backend {secret.backend!r}, not in {chosen!r}"
+        raise RequestError(message, hint=f"leave --backend out, or change [secrets.{name}]")
+    if secret.backend not in running.backends:
+        message = f"there is no backend {secret.backend!r}"
+        raise RequestError(message, hint=f"there are: {', '.join(sorted(running.backends))}")
+    if secret.params:
+        message = f"{name!r} is read with params, so it is not the broker's to write"
+        raise RequestError(message, hint="write it with the program that it belongs to")
     backend = running.backends[secret.backend]
     if not isinstance(backend, WritableBackend):
         message = f"backend {secret.backend!r} keeps no secrets through the broker"

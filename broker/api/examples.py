@@ -139,12 +139,13 @@ _SECRETS: Final = {
                     "ttl": 3600.0,
                     "servers": ["github"],
                 }
-            ]
+            ],
+            "problems": [],
         },
     ),
     "secret/set": Example(
         {"name": "app-db", "values": {"username": "app", "password": "made-up"}},
-        {"secret": "app-db", "backend": "local", "version": 1},
+        {"secret": "app-db", "backend": "local", "version": 1, "declared": True},
     ),
     "secret/rm": Example({"name": "app-db"}, {"done": True}),
     "secret/versions": Example(
@@ -224,6 +225,22 @@ _REST: Final = {
         {"backend": "vault"},
         {"backend": "vault", "policy": 'path "kv/data/notion" { capabilities = ["read"] }\n', "secrets": 1},
     ),
+    "backend/locks": Example(
+        {},
+        {
+            "locks": [
+                {
+                    "backend": "desktop",
+                    "what": "the keyring 'Login'",
+                    "takes_password": True,
+                    "asking": False,
+                    "usable": True,
+                    "hint": None,
+                }
+            ]
+        },
+    ),
+    "backend/unlock": Example({"backend": "desktop", "password": "made-up"}, {"done": True}),
     "rotate": Example({"name": "notion"}, {"rotations": [_ROTATION]}),
     "rotation/list": Example({}, {"rotations": [_ROTATION]}),
     "reload": Example({}, {"changed": ["servers: +staging"]}),

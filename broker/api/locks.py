@@ -9,7 +9,7 @@ from msgspec import Meta
 from broker.api.words import Name, Params, Result, Value
 
 
-class LockRow(Result):
+class LockRow(Result, frozen=True):
     """
     What is locked, and what opens it.
 
@@ -25,13 +25,13 @@ class LockRow(Result):
     hint: str | None
 
 
-class Locks(Result):
+class Locks(Result, frozen=True):
     """The backends that are locked."""
 
     locks: list[LockRow]
 
 
-class BackendUnlock(Params):
+class BackendUnlock(Params, frozen=True):
     """Which backend to unlock, and with which password; without one it asks somebody itself."""
 
     backend: Name

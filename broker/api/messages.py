@@ -185,21 +185,28 @@ class SecretSet(Params):
     backend: Name | None = None
 
 
+class SecretList(Params):
+    """Which secrets to list; without a backend, those that the config knows and all of the sealed store."""
+
+    backend: Name | None = None
+
+
 class SecretStored(Result):
-    """Which version was written where."""
+    """Which version was written where, and whether the config says so: what it does not name, no server gets."""
 
     secret: str
     backend: str
     version: int
+    declared: bool
 
 
 class SecretRow(Result):
-    """One secret, for an admin: everything but its value."""
+    """One secret, for an admin: everything but its value. ``stored`` is null where that cannot be seen now."""
 
     name: str
     backend: str
     path: str
-    stored: bool
+    stored: bool | None
     fields: list[str]
     version: int | None
     created_at: Time | None
@@ -208,9 +215,10 @@ class SecretRow(Result):
 
 
 class Secrets(Result):
-    """What the config declares, and what the writable backends hold."""
+    """What the config declares, what the writable backends hold, and which of those do not say."""
 
     secrets: list[SecretRow]
+    problems: list[str]
 
 
 class VersionRow(Result):

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from broker.api import admin, admin_audit, admin_secrets, admin_status, rotating, workload
+from broker.api import admin, admin_audit, admin_secrets, admin_status, locks, rotating, unlocking, workload
 from broker.api import audit_messages as a
 from broker.api import messages as m
 from broker.api.words import Params, Result
@@ -94,7 +94,7 @@ _TABLE: Final = (
         "POST /v1/admin/servers/{server}/revoke",
         admin=True,
     ),
-    _verb("secret/list", m.Nothing, m.Secrets, admin_secrets.secret_list, "GET /v1/admin/secrets", admin=True),
+    _verb("secret/list", m.SecretList, m.Secrets, admin_secrets.secret_list, "GET /v1/admin/secrets", admin=True),
     _verb(
         "secret/set", m.SecretSet, m.SecretStored, admin_secrets.secret_set, "PUT /v1/admin/secrets/{name}", admin=True
     ),
@@ -122,6 +122,15 @@ _TABLE: Final = (
         admin=True,
     ),
     _verb("key/rotate", m.KeyRotate, m.KeyRotated, admin_secrets.key_rotate, "POST /v1/admin/key/rotate", admin=True),
+    _verb("backend/locks", m.Nothing, locks.Locks, unlocking.backend_locks, "GET /v1/admin/locks", admin=True),
+    _verb(
+        "backend/unlock",
+        locks.BackendUnlock,
+        m.Done,
+        unlocking.backend_unlock,
+        "POST /v1/admin/backends/{backend}/unlock",
+        admin=True,
+    ),
     _verb("rotate", rotating.Rotate, rotating.RotationsFound, rotating.rotate, "POST /v1/admin/rotate", admin=True),
     _verb(
         "rotation/list",

@@ -30,6 +30,7 @@ COMMANDS: Final = MappingProxyType(
         "exec": ("start:start", "Start an MCP server with its credentials: what a client's config calls."),
         "get": ("get:get", "Print one credential, for scripts."),
         "secret": ("secrets:secret", "Store, list and remove secrets."),
+        "unlock": ("unlock:unlock", "Unlock a keyring, with its password or by its prompt."),
         "status": ("status:status", "See what is out, what was refused and what is wrong."),
         "lease": ("leases:lease", "List and revoke leases."),
         "server": ("servers:server", "List servers, and take back all that one holds."),

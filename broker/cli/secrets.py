@@ -63,18 +63,25 @@ def set_(
     with options.admin(where) as client:
         stored = client.call("secret/set", name=name, values=found, backend=backend)
     show.line(f"{stored['secret']} is stored in {stored['backend']}, version {stored['version']}")
+    if not stored["declared"]:
+        show.line("note: no server gets it before the config says where it is:", err=True)
+        show.line(f"    [secrets.{stored['secret']}]", err=True)
+        show.line(f'    backend = "{stored["backend"]}"', err=True)
 
 
 @secret.command("list")
+@click.option("--backend", metavar="NAME", help="All that this backend keeps, named by the config or not.")
 @options.as_json
 @options.which_broker
-def list_(*, where: Where, as_json: bool) -> None:
+def list_(*, where: Where, backend: str | None, as_json: bool) -> None:
     """List the secrets that the config declares and the store keeps, and who gets them."""
     with options.admin(where) as client:
-        found = client.call("secret/list")
+        found = client.call("secret/list", backend=backend)
     if as_json:
         show.as_json(found)
         return
+    for problem in found["problems"]:
+        show.line(f"note: {problem}", err=True)
     show.table(
         ("NAME", "BACKEND", "FIELDS", "VERSION", "STORED", "TTL", "SERVERS"),
         [_row(each) for each in found["secrets"]],
@@ -83,7 +90,8 @@ def list_(*, where: Where, as_json: bool) -> None:
 
 
 def _row(secret: dict[str, Any]) -> list[Cell | str]:
-    stored = moments.relative(secret["created_at"]) if secret["created_at"] else "yes" if secret["stored"] else "no"
+    known = {True: "yes", False: "no", None: "?"}[secret["stored"]]
+    stored = moments.relative(secret["created_at"]) if secret["created_at"] else known
     return [
         Cell(secret["name"], "bold"),
         secret["backend"],

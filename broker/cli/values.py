@@ -76,8 +76,25 @@ def from_stdin_or_terminal(name: str, fields: Sequence[str]) -> dict[str, str]:
     return _none_empty({fields[0]: _stdin().removesuffix("\n")})
 
 
+def password(what: str) -> str:
+    """Ask for the password of something on a terminal; without one, stdin is the password, less one final newline."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        found = _typed(f"password of {what}: ", "mcp-broker unlock < FILE")
+    else:
+        found = _stdin().removesuffix("\n")
+    if not found:
+        message = "the password is empty"
+        raise RequestError(message, hint="mcp-broker unlock")
+    return found
+
+
 def _asked(name: str, field: str) -> str:
     prompt = f"{name}: " if field == ONE else f"{name}, {field}: "
+    return _typed(prompt, f"mcp-broker secret set {name} --file PATH")
+
+
+def _typed(prompt: str, otherwise: str) -> str:
+    """Return what is typed, unseen; ``otherwise`` is the command for where that cannot be."""
     with warnings.catch_warnings():
         # getpass would fall back to echoing what is typed, with a warning.
         warnings.simplefilter("error", getpass.GetPassWarning)
@@ -85,12 +102,12 @@ def _asked(name: str, field: str) -> str:
             value = getpass.getpass(prompt)
         except getpass.GetPassWarning:
             message = "this terminal cannot hide what is typed"
-            raise RequestError(message, hint=f"mcp-broker secret set {name} --file PATH") from None
+            raise RequestError(message, hint=otherwise) from None
         except EOFError:
             raise click.Abort from None
     if len(value.encode("utf-8", "surrogateescape")) >= _TERMINAL_LINE:
         message = "a terminal cuts off a line as long as this"
-        raise RequestError(message, hint=f"mcp-broker secret set {name} --file PATH")
+        raise RequestError(message, hint=otherwise)
     return value
 
 

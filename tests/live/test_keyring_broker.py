@@ -152,7 +152,7 @@ def test_the_commands_work_on_it(broker: RunningBroker, there: Desktop) -> None:
     versions = run(broker, "secret", "versions", "other", "--backend", "desktop", "--json").json["versions"]
     removed = run(broker, "secret", "rm", "other", "--backend", "desktop", "--yes")
     stored = [(row["name"], row["stored"], row["version"]) for row in listed if not row["name"].startswith("s")]
-    assert (0, "", True) == (first.status, first.err, '[secrets.other] backend = "desktop"' in other.err)
+    assert (0, "", True) == (first.status, first.err, '[secrets.other]\n    backend = "desktop"' in other.err)
     assert [("kept", True, 1), ("other", True, 1), ("theirs", None, None)] == [
         *(row for row in stored if row[0] != "theirs"),
         *(row for row in stored if row[0] == "theirs"),
