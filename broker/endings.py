@@ -10,11 +10,11 @@ can be.
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any, Final, Literal
 
-from backends.base import Backend
+from backends.base import Backend, LeaseGoneError
 from broker.attest import Anchor, find
 from broker.audit import AuditLog
 from broker.core.leases import Expire, LeaseTable, Renew, Replace
@@ -283,7 +283,9 @@ class Endings:
     async def _revoke(self, lease: Lease) -> None:
         assert lease.backend_lease is not None
         async with asyncio.timeout(REVOKE_DEADLINE):
-            await self._backends[lease.backend].revoke(lease.backend_lease)
+            # One that says that it is gone already is as good as one that says yes.
+            with suppress(LeaseGoneError):
+                await self._backends[lease.backend].revoke(lease.backend_lease)
 
     def _revoked(self, lease: Lease, attempts: int) -> None:
         self._audit.note("lease/given-back", **what(lease), count=attempts)

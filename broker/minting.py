@@ -32,6 +32,10 @@ Which = tuple[str, str, str, str]
 """What is shared: the secret, its backend, its path and its parameters."""
 
 
+class StaticError(Exception):
+    """What was to be minted has turned out to be static: nothing was made, and it is to be read instead."""
+
+
 @dataclass(slots=True)
 class _Shared:
     """What is made once for all: its values, the lease that it was made for, and which leases are about it."""
@@ -74,6 +78,7 @@ class Minting:
 
         Raises:
             OutcomeUnknownError: it may have been made. It is revoked by its handle, or listed until it is gone.
+            StaticError: the backend knows by now that there is nothing to be made.
 
         """
         if not secret.share:
@@ -82,6 +87,8 @@ class Minting:
         if fresh:
             return await self._share(which, backend, secret, promised, hang)
         while True:
+            if not backend.mints(secret.path):
+                raise StaticError
             shared = self._shared.get(which)
             joined = None if shared is None else self._joined(shared, promised)
             if shared is not None and joined is not None:
@@ -105,7 +112,8 @@ class Minting:
             del self._shared[shared.which]
 
     def _held(self, lease: Lease, credential: Credential, hang: Hang) -> tuple[Lease, Credential]:
-        self.values[lease.accessor] = credential
+        if lease.backend_lease is not None or lease.gone_by is not None:
+            self.values[lease.accessor] = credential
         self._leases.add(lease)
         hang(lease)
         return lease, credential
@@ -185,6 +193,9 @@ class Minting:
         await self._store.intend(intent)
         if isinstance(backend, PreparingBackend):
             intent = await self._prepared(backend, secret, intent)
+            if not backend.mints(secret.path):
+                self._never(intent)
+                raise StaticError
         try:
             issuing = backend.issue(secret.path, params=secret.params, intent=intent.accessor)
             credential = await answered(issuing, secret=secret, within=BACKEND_DEADLINE)

@@ -34,7 +34,7 @@ from broker.errors import (
     RequestError,
     UnavailableError,
 )
-from broker.minting import Minting
+from broker.minting import Minting, StaticError
 from broker.reading import Reading
 from broker.records import release_facts, what, who
 from broker.refusals import Refusals
@@ -167,7 +167,11 @@ class Service:
         self._promised[lease.uid] += 1
         try:
             if mints:
-                lease, credential = await self.minting.take(backend, secret, lease, hang=hang, fresh=wanted.fresh)
+                try:
+                    lease, credential = await self.minting.take(backend, secret, lease, hang=hang, fresh=wanted.fresh)
+                except StaticError:
+                    # Its backend had to look first, and knows it now.
+                    return await self._take(peer, allowed, wanted)
                 if not backend.mints(secret.path):
                     self.reading.took(secret, credential)
                 if held is not None and self._ends_soon(held):

@@ -255,6 +255,24 @@ class Foretelling(Minting):
         return Preparation(longest=self._most)
 
 
+class Learning(Preparing):
+    """One that takes every path for one that it mints at, until it has looked."""
+
+    def __init__(self, name: str, directory: Path, options: Mapping[str, Any]) -> None:
+        """Know nothing yet."""
+        super().__init__(name, directory, options)
+        self._looked: set[str] = set()
+
+    def mints(self, path: str) -> bool:
+        """Return that it does, but for what it has seen to be static."""
+        return path not in self._looked or super().mints(path)
+
+    async def prepare(self, path: str, *, params: Mapping[str, Any], intent: str) -> Preparation:
+        """Look what is there, and prepare it where it is minted."""
+        self._looked.add(path)
+        return await super().prepare(path, params=params, intent=intent) if self.mints(path) else Preparation()
+
+
 class Examining(Minting):
     """One that says what it would not be let do, and what it would need; it has a login that it can give back."""
 
@@ -274,7 +292,13 @@ class Examining(Minting):
         _write(self._directory, "logged-out login")
 
 
-_KINDS: Final = {"minting": Minting, "preparing": Preparing, "foretelling": Foretelling, "examining": Examining}
+_KINDS: Final = {
+    "minting": Minting,
+    "preparing": Preparing,
+    "foretelling": Foretelling,
+    "learning": Learning,
+    "examining": Examining,
+}
 _OPTIONS: Final = frozenset({"source", "roles", "static", "ttl", "most", "renewable", "leases", "kind"})
 
 
@@ -296,7 +320,7 @@ def from_config(name: str, options: Mapping[str, Any], surroundings: Surrounding
         options: ``source``, a directory; ``roles`` and ``static``, its paths; ``ttl``, the most seconds it gives at
             once; ``most``, the seconds that one lives at most; ``renewable``; ``leases``, whether what it mints can be
             revoked; ``kind``, one of ``minting``, ``preparing``, ``foretelling``,
-            ``examining``.
+            ``learning``, ``examining``.
         surroundings: whose directory a relative path starts from.
 
     """

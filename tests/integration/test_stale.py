@@ -23,6 +23,18 @@ source = "../source"
 static = ["kv"]
 roles = ["db"]
 
+[backends.learn]
+type = "minting"
+kind = "learning"
+source = "../source"
+static = ["kv"]
+
+[secrets.learnt]
+backend = "learn"
+path = "kv"
+stale = "5m"
+share = true
+
 [secrets.kept]
 backend = "mint"
 path = "kv"
@@ -43,7 +55,7 @@ backend = "mint"
 path = "db"
 
 [servers.app]
-allow = ["kept", "brief", "never", "db", "static"]
+allow = ["kept", "brief", "never", "db", "static", "learnt"]
 """
 
 
@@ -156,3 +168,30 @@ def test_it_is_fresh_again_when_the_backend_is(server: Puppet, broker: RunningBr
     source.behave()
     until(lambda: issue(server, "kept") and not told(broker), said="a fresh value")
     assert ({"kept": "active"}, True) == (states(broker), broker.admin("status")["healthy"])
+
+
+def test_what_turns_out_to_be_static_is_read(
+    server: Puppet, stage: Puppet, broker: RunningBroker, source: minting.Source
+) -> None:
+    """A backend that has to look first what a path is mints nothing there, and its value is kept like any other."""
+    source.behave(read={"wait": 0.2})
+    others = [stage.fork() for _ in range(3)]
+    for each in others:
+        each.connect(broker.places.broker_socket)
+    for each in (server, *others):
+        each.send("credential/issue", secret="learnt")
+    accessors = {each.receive()["accessor"] for each in (server, *others)}
+    read = source.count("read")
+    source.behave(read={"fail": "unavailable"})
+    again = issue(server, "learnt")
+    assert (4, 1, True, {}) == (len(accessors), read, again in accessors, source.minted())
+    assert ({"learnt": "stale"}, 0) == (states(broker), broker.admin("status")["pending_revocations"])
+
+
+def test_a_restart_takes_up_what_was_read_of_a_backend_that_has_to_look(server: Puppet, broker: RunningBroker) -> None:
+    """A process that asks the next broker, which has not looked yet, gets the static lease that it held before."""
+    before = issue(server, "learnt")
+    broker.stop()
+    broker.launch()
+    server.connect(broker.places.broker_socket)
+    assert before == issue(server, "learnt")
