@@ -91,7 +91,8 @@ class Journal:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.executescript(_SCHEMA)
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
+            if version != FORMAT:
+                connection.execute(f"PRAGMA user_version = {FORMAT}")
             found = [self._decoder.decode(row[0]) for row in connection.execute("SELECT record FROM rotations")]
         except BaseException:
             connection.close()
