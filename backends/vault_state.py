@@ -46,6 +46,9 @@ async def state(line: Line, tokens: Tokens) -> Health:
                 kept = await tokens.current()
     if kept is None:
         return _not_logged_in(tokens, facts)
+    if line.skew is not None:
+        # Known since the login at the latest.
+        facts["clock"] = _clock(line.skew)
     facts |= _login(kept)
     detail = f"logged in as {facts['logged in as']}"
     if tokens.unkept is not None:
