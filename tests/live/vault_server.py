@@ -14,7 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -46,8 +46,10 @@ class VaultServer:
 
     """
 
-    def __init__(self, program: Path, authority: Authority, directory: Path, *, storage: str, node: str) -> None:
-        """Write its config; ``storage`` is ``file``, ``inmem`` or ``raft``."""
+    def __init__(
+        self, program: Path, authority: Authority, directory: Path, *, storage: str, node: str, known_as: str = ""
+    ) -> None:
+        """Write its config; ``storage`` is ``file``, ``inmem`` or ``raft``, ``known_as`` where others send clients."""
         self.port, self._cluster_port = _free_ports()
         self.root = ""
         self.keys: list[str] = []
@@ -55,6 +57,7 @@ class VaultServer:
         self._directory = directory
         self._storage = storage
         self._node = node
+        self._known_as = known_as
         self._program = program
         self._child: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
@@ -87,7 +90,7 @@ class VaultServer:
         return {
             "listener": {"tcp": listener},
             "storage": {self._storage: storage},
-            "api_addr": self.address,
+            "api_addr": self._known_as or self.address,
             "cluster_addr": f"https://127.0.0.1:{self._cluster_port}",
             "disable_mlock": True,
             "log_level": "warn",
@@ -173,6 +176,11 @@ class VaultServer:
         trust = self._authority.trusting()
         return ask(self.address, method, path, body, token=chosen, namespace=namespace, headers=headers, trust=trust)
 
+    def voters(self) -> int:
+        """Return how many nodes of its cluster have a vote."""
+        status, found = self.api("GET", "sys/storage/raft/configuration")
+        return sum(bool(each["voter"]) for each in found["data"]["config"]["servers"]) if status == 200 else 0
+
     def join(self, leader: "VaultServer") -> None:
         """Become a standby of another one's cluster."""
         said = {"leader_api_addr": leader.address, "leader_ca_cert": self._authority.ca_file.read_text()}
@@ -196,15 +204,15 @@ def running(authority: Authority, directory: Path, *, storage: str = "file") -> 
 
 
 @contextmanager
-def cluster(authority: Authority, directory: Path, *, size: int = 3) -> Iterator[list[VaultServer]]:
-    """Run servers with Raft storage, of which the first is active at first."""
+def cluster(authority: Authority, directory: Path, known_as: Sequence[str]) -> Iterator[list[VaultServer]]:
+    """Run servers with Raft storage, one for each address that clients know; the first is active at first."""
     program = binary()
     assert program is not None
     with ExitStack() as stack:
         servers: list[VaultServer] = []
-        for number in range(size):
+        for number, address in enumerate(known_as):
             home = directory / f"node-{number}"
-            server = VaultServer(program, authority, home, storage="raft", node=f"node-{number}")
+            server = VaultServer(program, authority, home, storage="raft", node=f"node-{number}", known_as=address)
             stack.callback(server.end)
             server.launch()
             if servers:
@@ -213,6 +221,10 @@ def cluster(authority: Authority, directory: Path, *, size: int = 3) -> Iterator
                 server.initialise()
                 until(lambda node=server: node.health() == 200, deadline=PATIENCE, said="an active node")  # type: ignore[misc]
             servers.append(server)
+        # Who joins has no vote until it has been seen well for a while.
+        soon = {"server_stabilization_time": "1s"}
+        servers[0].api("POST", "sys/storage/raft/autopilot/configuration", soon)
+        until(lambda: servers[0].voters() == len(known_as), deadline=PATIENCE, said="a cluster in which all vote")
         yield servers
 
 
