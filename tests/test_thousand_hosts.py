@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from broker.core.freshness import quiet_for
-from broker.core.leases import Expire, LeaseTable
+from broker.core.leases import Expire, LeaseTable, renewal_at
 from broker.revoker import wait_before
 from tests.core.test_leases import lease, process
 
@@ -69,3 +69,9 @@ def test_readings_come_back_one_after_the_other(outage: float) -> None:
             failures += 1
         back.append(now)
     assert busiest(back, outage) < MOST * 2
+
+
+def test_what_was_made_in_one_second_is_renewed_over_two_minutes() -> None:
+    """A thousand leases of an hour that were made in one second are not renewed in one, without any outage."""
+    due = [renewal_at(lease(f"lease-of-{host}", ttl=3600.0, expires_at=3600.0)) for host in range(HOSTS)]
+    assert busiest(due, 2400.0) < MOST

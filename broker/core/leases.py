@@ -16,7 +16,7 @@ from zlib import crc32
 from broker.core.model import Lease, Process
 
 RENEW_AFTER: Final = 2 / 3
-"""The part of a lease's life after which it is renewed (DESIGN: at two thirds)."""
+"""The part of a lease's life after which it is renewed, a third of its grace later."""
 
 RETRY_FLOOR: Final = 1.0
 """Seconds between two attempts to renew a lease at least."""
@@ -46,7 +46,7 @@ LATE: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """This lease's process lives and two thirds of its time are over, or an earlier renewal brought nothing."""
+    """This lease's process lives and most of its time is over, or an earlier renewal brought nothing."""
 
     lease: Lease
 
@@ -72,14 +72,14 @@ def renewal_at(lease: Lease) -> float:
     """Return when this lease wants attention next: its renewal, its replacement, or its end where there is neither."""
     if lease.process is None:
         return lease.expires_at
-    return lease.expires_at - lease.ttl * (1 - RENEW_AFTER) if lease.renewable else replacement_at(lease)
+    if not lease.renewable:
+        return replacement_at(lease)
+    return lease.expires_at - lease.ttl * (1 - RENEW_AFTER) + _grace(lease) / 3
 
 
 def replacement_at(lease: Lease) -> float:
     """Return from when on another credential is better than this one, if it has not been renewed by then."""
-    least, most = GRACE
-    grace = lease.ttl * (least + (most - least) * _own(lease))
-    return lease.expires_at - max(grace, min(LEAST_GRACE, lease.ttl * (1 - RENEW_AFTER)))
+    return lease.expires_at - max(_grace(lease), min(LEAST_GRACE, lease.ttl * (1 - RENEW_AFTER)))
 
 
 def replaceable(lease: Lease, now: float) -> bool:
@@ -98,6 +98,11 @@ def grows(lease: Lease, *, now: float, expires_at: float, asked: float) -> bool:
     if lease.gone_by is not None and expires_at >= lease.gone_by:
         return False
     return expires_at - now >= asked * MUCH or expires_at - lease.expires_at >= lease.ttl * GROWTH
+
+
+def _grace(lease: Lease) -> float:
+    least, most = GRACE
+    return lease.ttl * (least + (most - least) * _own(lease))
 
 
 def _own(lease: Lease) -> float:
