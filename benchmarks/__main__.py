@@ -23,6 +23,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import keyring as k
 from benchmarks import rig as r
 
 LINE: Final = '{"jsonrpc":"2.0","id":1,"method":"credential/issue","params":{"secret":"bench"}}\n'
@@ -177,10 +178,35 @@ def _take_leases(path: Path, count: int) -> None:
                     assert b'"accessor"' in lines.readline()
 
 
+def keyring(rig: r.Rig, rounds: int, seconds: float) -> Iterator[Figure]:
+    """Compare a keyring with the bare library, with the sealed store, and with a broker that has none."""
+    if missing := k.missing():
+        print(f"the keyring is not measured: {' '.join(missing)} not installed", file=sys.stderr)
+        return
+    directory = rig.directory / "desktop"
+    with k.desktop(directory) as there:
+        reads = list(k.cold_ms(there, directory, rounds))
+        ours, bare = (statistics.median(column) for column in zip(*reads, strict=True))
+        over = [mine - theirs for mine, theirs in reads]
+        note = f"{ours:.2f} ms, the library {bare:.2f} ms"
+        yield Figure("cold read over the bare library's", "ms", sorted(over), 2.0, at_least=False, note=note)
+        without = k.starts(rig, rounds)
+        k.configured(rig, there)
+        delays = [mine - theirs for mine, theirs in zip(sorted(k.starts(rig, rounds)), sorted(without), strict=True)]
+        note = f"{statistics.median(without):.2f} s without"
+        yield Figure("start over one without a keyring", "s", delays, 0.02, at_least=False, note=note)
+        with rig.serving():
+            pairs = list(k.warm(rig, rounds, seconds))
+        ratios = [100 * kept["rate"] / sealed["rate"] for kept, sealed in pairs]
+        note = f"{pairs[-1][0]['rate']:,.0f}/s of {pairs[-1][1]['rate']:,.0f}/s"
+        yield Figure("warm issue, 32 connections", "% of the sealed store's", ratios, 95.0, at_least=True, note=note)
+
+
 PARTS: Final[dict[str, Callable[[r.Rig, int, float], Iterator[Figure]]]] = {
     "throughput": throughput,
     "exec": launching,
     "standing": standing,
+    "keyring": keyring,
 }
 
 
