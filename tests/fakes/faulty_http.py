@@ -174,7 +174,7 @@ class FaultyServer:
         self._rules: list[Rule] = []
         self._lock = threading.Lock()
         self._open: set[asyncio.Task[None]] = set()
-        self._at_once = 0
+        self._under_way: set[int] = set()
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
         self._thread: threading.Thread | None = None
@@ -211,6 +211,8 @@ class FaultyServer:
         """Begin counting anew."""
         self.seen.clear()
         self.most_at_once = 0
+        # What is still late for somebody who has gone is not counted any more.
+        self._under_way = set()
 
     # -- what it does wrong ---------------------------------------------------
 
@@ -330,12 +332,12 @@ class FaultyServer:
         token = asked.headers.get("x-vault-token", "")
         seen = Seen(method=asked.method, path=path, at=time.monotonic(), token=token)
         self.seen.append(seen)
-        self._at_once += 1
-        self.most_at_once = max(self.most_at_once, self._at_once)
+        self._under_way.add(id(seen))
+        self.most_at_once = max(self.most_at_once, len(self._under_way))
         try:
             return await self._with_fault(self._fault(asked.method, path), asked, seen, writer)
         finally:
-            self._at_once -= 1
+            self._under_way.discard(id(seen))
 
     async def _with_fault(self, fault: Fault | None, asked: Asked, seen: Seen, writer: asyncio.StreamWriter) -> bool:  # noqa: C901
         said = Said(status=HTTPStatus.NO_CONTENT)
