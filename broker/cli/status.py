@@ -22,13 +22,15 @@ def status(*, where: Where, as_json: bool) -> None:
     """Show what is out, what was refused lately and what is wrong."""
     with options.admin(where) as client:
         found = client.call("status")
+        rotations = client.call("rotation/list")["rotations"]
         path = client.path
     if as_json:
-        show.as_json({**found, "socket": path})
+        show.as_json({**found, "rotations": rotations, "socket": path})
         return
     _headline(found, path)
     _problems(found)
     _backends(found["backends"])
+    _rotations(rotations)
     _unknown(found["unknown"])
     _refusals(found["refusals"])
 
@@ -87,6 +89,25 @@ def _backends(rows: Sequence[dict[str, Any]]) -> None:
             widest = max(map(len, each["facts"]))
             for name, text in each["facts"].items():
                 show.line(Cell(f"  {name:<{widest}}  ", "dim"), text)
+
+
+def _rotations(rows: Sequence[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    _title("rotations")
+    colours = {"idle": "green", "grace": "green", "running": "yellow", "failed": "red"}
+    cells = [
+        (
+            Cell(each["name"], "bold"),
+            Cell(each["state"], colours[each["state"]]),
+            "" if each["version"] is None else str(each["version"]),
+            moments.relative(each["since"]),
+            moments.relative(each["next_at"]),
+            each["says"],
+        )
+        for each in rows
+    ]
+    show.table(("NAME", "STATE", "VERSION", "SINCE", "NEXT", "WHO KEEPS WHAT"), cells, empty="none")
 
 
 def _unknown(rows: list[dict[str, Any]]) -> None:
