@@ -8,6 +8,7 @@ socket there that is not this user's.
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,13 +19,15 @@ VARIABLE: Final = "DBUS_SESSION_BUS_ADDRESS"
 NO_DESKTOP: Final = "on a machine without a desktop, keep the secret in the sealed store: mcp-broker secret set NAME"
 
 
-def address(chosen: str | None, runtime: Path = Path("/run/user")) -> str:
+def address(
+    chosen: str | None, *, runtime: Path = Path("/run/user"), environment: Mapping[str, str] | None = None
+) -> str:
     """
     Return the address of the bus: the chosen one, else what the environment says, else the one of the uid.
 
     Raises ``UnavailableError`` where there is none.
     """
-    said = chosen or os.environ.get(VARIABLE)
+    said = chosen or (os.environ if environment is None else environment).get(VARIABLE)
     if said:
         return said
     bus = runtime / str(os.getuid()) / "bus"

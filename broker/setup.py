@@ -147,6 +147,7 @@ def _initialise(places: Places, choose: Choose) -> Report:
         offered = choices(places)
         choice = choose(offered)
         key, why, more = _option(choice), _reason(choice, offered), choice.warning
+        warnings.append(_where_secrets_go(offered))
     source = key_source(key, _surroundings(places))
     steps.extend(_key_file(key, places, owner))
     steps.append(_config_file(main, starting_config(key, places.mode), places, owner))
@@ -162,6 +163,14 @@ def _reason(choice: Choice, offered: Sequence[Choice]) -> str:
     """Return what speaks for a choice, and against those that would have been better."""
     better = offered[: offered.index(choice)]
     return "; ".join([choice.why, *(each.why for each in better if not each.usable)])
+
+
+def _where_secrets_go(offered: Sequence[Choice]) -> str:
+    """Return where secrets are kept on this machine, which may have no desktop."""
+    (ring,) = (choice for choice in offered if choice.kind == "keyring")
+    if ring.usable:
+        return 'secrets go into the sealed store, and with [backends.desktop] type = "keyring" into the keyring as well'
+    return f"secrets go into the sealed store; no keyring is used: {ring.why}"
 
 
 def _option(choice: Choice) -> Mapping[str, Any]:
