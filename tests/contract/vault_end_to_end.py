@@ -17,7 +17,7 @@ from typing import Any, Final
 import pytest
 
 from tests.contract.vault_world import VaultWorld, calm, leases, role_id, secret_id
-from tests.fakes.faulty_http import Cut, Late
+from tests.fakes.faulty_http import Cut, Hang, Late
 from tests.live.postgres import Postgres
 from tests.puppets import Puppet, theatre
 from tests.running import AnswerError, RunningBroker, room, start, until
@@ -49,7 +49,7 @@ backend = "vault"
 path = "secret/app"
 
 [servers.scripts]
-allow = ["app-db", "kept-db", "github"]
+allow = ["app-db", "kept-db", "github", "local-one"]
 """
 
 
@@ -223,18 +223,46 @@ class VaultEndToEnd:
         world.unseal()
         until(lambda: not login.works(), deadline=60, said="the revocation")
 
-    def test_no_value_is_in_what_the_broker_wrote(
-        self, postgres: Postgres, broker: RunningBroker, server: Puppet
+    def test_many_servers_that_start_at_once_cause_one_read(
+        self, world: VaultWorld, stage: Puppet, broker: RunningBroker
     ) -> None:
-        """Neither the log nor the audit log nor any file of the broker's holds what was issued."""
+        """A hundred processes that want the same stored secret at once get it, and the server sees one request."""
+        servers = [connected(stage, broker) for _ in range(100)]
+        for each in servers:
+            each.send("credential/issue", secret="github")
+        found = {each.receive()["values"]["username"].expose() for each in servers}
+        assert ({"app"}, 1) == (found, world.front.count("secret/data/app"))
+
+    def test_a_server_that_hangs_holds_up_nobody_else(
+        self, world: VaultWorld, broker: RunningBroker, stage: Puppet
+    ) -> None:
+        """While Vault hangs, what was read from it and what is kept here is issued as if nothing were."""
+        broker.admin("secret/set", name="local-one", values={"value": "made up"})
+        one, other = connected(stage, broker), connected(stage, broker)
+        one.call("credential/issue", secret="github")
+        world.front.fail(Hang())
+        one.send("credential/issue", secret="app-db")
+        began = time.monotonic()
+        found = [other.call("credential/issue", secret=name)["secret"] for name in ("github", "local-one")]
+        took = time.monotonic() - began
+        with pytest.raises(AnswerError):
+            one.receive()
+        assert (["github", "local-one"], True) == (found, took < 3)
+
+    def test_no_value_is_in_what_the_broker_wrote(
+        self, world: VaultWorld, postgres: Postgres, broker: RunningBroker, server: Puppet
+    ) -> None:
+        """No file of the broker's, its log and its record among them, holds what was issued or a token of Vault's."""
         issued = server.call("credential/issue", secret="app-db")
         server.call("credential/issue", secret="github")
         password = issued["values"]["password"].expose().encode()
         server.kill()
         Login(postgres, issued).until_it_ends()
         files = [path for path in broker.places.run.parent.rglob("*") if path.is_file()]
-        found = [path.name for path in files for text in (password, b"canary-of-kv-2") if text in path.read_bytes()]
-        assert ([], True) == (found, len(files) > 4)
+        tokens = {each.token.encode() for each in world.front.seen if each.token}
+        texts = (password, b"canary-of-kv-2", *tokens)
+        found = [path.name for path in files for text in texts if text in path.read_bytes()]
+        assert ([], True, True) == (found, len(files) > 4, len(tokens) > 0)
 
 
 def connected(stage: Puppet, broker: RunningBroker) -> Puppet:
