@@ -57,11 +57,6 @@ class Gate:
         if not self._waiting:
             self.trouble = ""
 
-    def caught_up(self, name: str) -> None:
-        """Know that a sink has all that there is: whatever kept it is over."""
-        if name in self._has:
-            self.trouble = ""
-
     def refuse(self, refusal: Callable[[], AuditError]) -> None:
         """Refuse all who wait: the log itself has failed, or ends."""
         while self._waiting:

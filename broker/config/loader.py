@@ -22,7 +22,6 @@ from broker.config.table import Table
 from broker.core.model import Limits
 from broker.paths import Mode, Places
 
-
 _SECTIONS: Final = ("backends", "secrets", "servers")
 _SINGLE: Final = ("limits", "audit", "notify")
 _TOP: Final = (*_SECTIONS, *_SINGLE, "autostart")
