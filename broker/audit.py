@@ -300,7 +300,7 @@ class AuditLog:
         self._tell_mark(written)
         for number, (_, future) in enumerate(busy.batch, first):
             if future is not None and not future.done():
-                if self.gate is None:
+                if self.gate is None or self._closing:
                     future.set_result(number)
                 else:
                     self.gate.hold(number, future)

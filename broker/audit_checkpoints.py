@@ -70,6 +70,8 @@ class Checkpoints:
             self.lost = self.lost or self._plan.lost
             for number in self._plan.destroy:
                 self._destroy(number)
+            for path in [path for path in self._keys.iterdir() if path.suffix == ".new"]:
+                self._files.destroy(path)
         except OSError as error:
             raise self._failed(error) from None
         return self.last

@@ -35,7 +35,10 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "broker.config": frozenset(
             {"broker.config", "broker.core", "broker.errors", "broker.paths", "backends.base", "backends.registry"},
         ),
-        "broker.api.messages": frozenset({"backends.base", "broker.api.words", "broker.core"}),
+        "broker.api.messages": frozenset(
+            {"backends.base", "broker.api.audit_messages", "broker.api.words", "broker.core"},
+        ),
+        "broker.api.audit_messages": frozenset({"broker.api.words"}),
         "broker.api.words": frozenset(),
         "broker.audit_keys": frozenset({"broker.core"}),
         "broker.audit_pages": frozenset({"broker.core", "broker.errors"}),

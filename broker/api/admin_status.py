@@ -14,7 +14,7 @@ from typing import Any, Final
 import broker
 from backends.base import Backend, BackendError, ExaminingBackend, Lack
 from broker.api import messages as m
-from broker.api.admin_audit import audit_state
+from broker.api.admin_audit import audit_problems, audit_state
 from broker.api.times import utc
 from broker.api.workload import Caller
 from broker.config import SecretConfig
@@ -45,7 +45,7 @@ async def status(running: Running, _: Caller, __: m.Nothing) -> m.Status:
         asyncio.gather(*(_lacking(running, *each) for each in named)),
     )
     audit = audit_state(running)
-    problems = [*_problems(running, backends, audit), *(problem for each in lacking for problem in each)]
+    problems = [*_problems(running, backends), *(problem for each in lacking for problem in each)]
     config = running.service.config
     return m.Status(
         version=broker.__version__,
@@ -99,13 +99,12 @@ def _refusals(running: Running) -> list[m.Refusal]:
     ]
 
 
-def _problems(running: Running, backends: Iterable[m.BackendRow], audit: m.AuditState) -> Iterator[m.Problem]:
+def _problems(running: Running, backends: Iterable[m.BackendRow]) -> Iterator[m.Problem]:
     """Yield what is wrong, each with what mends it."""
     for row in backends:
         if row.state != "ok":
             yield m.Problem(text=f"backend {row.name}: {row.detail or row.state}", hint=row.hint)
-    if audit.state != "ok":
-        yield m.Problem(text=f"audit log: {audit.detail or audit.state}", hint=audit.hint)
+    yield from audit_problems(running)
     if running.store.trouble:
         yield m.Problem(text=running.store.trouble, hint=f"df {running.places.state}")
     if running.config_error:

@@ -53,3 +53,33 @@ class Checkpoint(Result):
     head: str
     time: str
     note: str
+
+
+class SinkRow(Result):
+    """One place that copies go to, and how far it has come; ``behind`` is the records that it has not got yet."""
+
+    name: str
+    type: str
+    send: str
+    required: bool
+    state: str
+    detail: str
+    hint: str | None
+    checkpoint: int
+    record: int
+    behind: int
+
+
+class AuditState(Result):
+    """How the audit log is; ``vouched`` is the last record that a checkpoint covers."""
+
+    state: str
+    detail: str
+    hint: str | None
+    segment: str
+    records: int
+    waiting: int
+    checkpoint: int
+    checkpoint_at: str | None
+    vouched: int
+    sinks: list[SinkRow]

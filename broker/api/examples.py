@@ -209,6 +209,23 @@ _REST: Final = {
                 "segment": "audit.jsonl",
                 "records": 42,
                 "waiting": 0,
+                "checkpoint": 7,
+                "checkpoint_at": _NOW,
+                "vouched": 12000,
+                "sinks": [
+                    {
+                        "name": "siem",
+                        "type": "syslog",
+                        "send": "records",
+                        "required": False,
+                        "state": "ok",
+                        "detail": "",
+                        "hint": None,
+                        "checkpoint": 7,
+                        "record": 12345,
+                        "behind": 0,
+                    }
+                ],
             },
             "backends": [{"name": "local", "type": "sealed", "state": "ok", "detail": "", "hint": None, "facts": {}}],
             "servers": 1,

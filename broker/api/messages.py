@@ -8,6 +8,7 @@ RFC 3339, UTC. Unknown parameters are an error. This module holds types alone.
 from typing import Literal
 
 from backends.base import Secret
+from broker.api.audit_messages import AuditState
 from broker.api.words import Accessor, Duration, Field, Name, Params, Result, Time, Value
 from broker.core.model import LeaseChanged as LeaseChanged  # noqa: PLC0414 -- a message like all others, made in the core
 
@@ -342,17 +343,6 @@ class Refusal(Result):
     reason: str
     hint: str | None
     count: int
-
-
-class AuditState(Result):
-    """How the audit log is."""
-
-    state: str
-    detail: str
-    hint: str | None
-    segment: str
-    records: int
-    waiting: int
 
 
 class ConfigState(Result):

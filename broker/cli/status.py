@@ -31,6 +31,7 @@ def status(*, where: Where, as_json: bool) -> None:
     _problems(found)
     _backends(found["backends"])
     _rotations(rotations)
+    _copies(found["audit"]["sinks"])
     _unknown(found["unknown"])
     _refusals(found["refusals"])
 
@@ -48,6 +49,7 @@ def _headline(found: dict[str, Any], path: str) -> None:
         ("config", f"{config}, read {moments.relative(found['config']['loaded_at'])}"),
         ("state", found["directory"]),
         ("audit", f"{audit['state']}, {audit['records']} records, now in {audit['segment']}{waiting}"),
+        ("vouched", _vouched(audit)),
         ("out", f"{_count(found['leases'], 'lease')} held by {_count(found['processes'], 'process', 'processes')}"),
         ("known", f"{_count(found['servers'], 'server')}, {_count(found['secrets'], 'secret')}"),
         ("open", _count(found["connections"], "connection")),
@@ -56,6 +58,32 @@ def _headline(found: dict[str, Any], path: str) -> None:
         rows.append(("pending", _count(found["pending_revocations"], "revocation")))
     for name, text in rows:
         show.line(Cell(f"  {name:<8}", "dim"), text)
+
+
+def _vouched(audit: dict[str, Any]) -> str:
+    if not audit["checkpoint"]:
+        return "by no checkpoint yet"
+    made = moments.relative(audit["checkpoint_at"])
+    return f"up to record {audit['vouched']}, by checkpoint {audit['checkpoint']}, made {made}"
+
+
+def _copies(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    _title("copies of the audit log")
+    cells = [
+        (
+            Cell(each["name"], "bold"),
+            each["type"],
+            "required" if each["required"] else "",
+            Cell(each["state"], "red" if each["state"] == "failing" else "green"),
+            f"checkpoint {each['checkpoint']}",
+            f"{each['behind']} records behind" if each["send"] == "records" else "",
+            each["detail"],
+        )
+        for each in rows
+    ]
+    show.table(("NAME", "TYPE", "", "STATE", "HAS", "", ""), cells, empty="none")
 
 
 def _problems(found: dict[str, Any]) -> None:

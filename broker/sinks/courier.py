@@ -140,7 +140,7 @@ class Courier:
             began = time.thread_time()
             try:
                 cursor, more = self._round(ahead, cursor)
-                self._save(cursor, at_once=not more)
+                self._save(cursor)
             except SinkError as error:
                 self._failing(error.detail, error.hint)
             except OSError as error:
@@ -162,7 +162,7 @@ class Courier:
         try:
             if self.status.state != "failing":
                 cursor, _ = self._round(ahead, cursor)
-            self._save(cursor, at_once=True, last=True)
+            self._save(cursor, last=True)
         except (SinkError, OSError):
             pass
         ahead.close()
@@ -194,15 +194,12 @@ class Courier:
         self.status = replace(self.status, checkpoint=cursor.checkpoint, record=cursor.record)
         return cursor
 
-    def _save(self, cursor: k.Cursor, *, at_once: bool, last: bool = False) -> None:
+    def _save(self, cursor: k.Cursor, *, last: bool = False) -> None:
         """Put the cursor on the disk, now and then; each time costs a sync."""
         now = time.monotonic()
         if self._unsaved and (last or now - self._saved_at >= SAVE_EVERY):
             k.save(self._path, cursor, self._files)
             self._unsaved, self._saved_at = False, now
-        elif self._unsaved and at_once:
-            # The last move is saved a moment later, when nothing else comes.
-            return
 
     def _failing(self, detail: str, hint: str | None) -> None:
         since = self.status.since
