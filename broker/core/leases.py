@@ -34,6 +34,9 @@ Which part is the lease's own, so that those that were made together are not rep
 LEAST_GRACE: Final = 3.0
 """Seconds that are left then at least, or a third of the length of a very short one: a replacement takes its time."""
 
+LEAST_TIME: Final = 2.0
+"""Seconds that are left for a renewal at least, if a third of the length is as much: what is due is seen a bit later."""
+
 MUCH: Final = 0.9
 """The part of the time that was asked for below which a renewal has given much less."""
 
@@ -74,7 +77,8 @@ def renewal_at(lease: Lease) -> float:
         return lease.expires_at
     if not lease.renewable:
         return replacement_at(lease)
-    return lease.expires_at - lease.ttl * (1 - RENEW_AFTER) + _grace(lease) / 3
+    left = lease.ttl * (1 - RENEW_AFTER)
+    return lease.expires_at - left + min(_grace(lease) / 3, max(0.0, left - LEAST_TIME))
 
 
 def replacement_at(lease: Lease) -> float:

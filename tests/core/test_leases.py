@@ -321,6 +321,10 @@ class TestDue:
         times = {renewal_at(lease(f"{number}")) for number in range(1000)}
         assert (True, True, 1000) == (min(times) >= 63.0, max(times) <= 66.0, len(times))
 
+    def test_a_very_short_lease_is_renewed_no_later_than_at_two_thirds(self) -> None:
+        """What lasts for three seconds is renewed after two: what is due is looked for once a second."""
+        assert 2.0 == pytest.approx(renewal_at(lease(ttl=3.0, expires_at=3.0)))
+
     def test_before_its_time_nothing_is_due(self) -> None:
         """A young lease needs nothing."""
         assert [] == told(table(lease()), DUE - 0.1)
