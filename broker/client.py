@@ -53,16 +53,23 @@ class Client:
 
     """
 
-    def __init__(self, where: Where = ANYWHERE, *, socket: str = WORKLOAD, within: float = APPEAR_WITHIN) -> None:
+    def __init__(
+        self,
+        where: Where = ANYWHERE,
+        *,
+        socket: str = WORKLOAD,
+        within: float = APPEAR_WITHIN,
+        autostart: bool = True,
+    ) -> None:
         """
-        Connect, and make sure that the broker answers.
+        Connect, and make sure that the broker answers; the user's own is started where that may be, and is wanted.
 
         Raises:
             BrokerError: it does not, or it is not whose it should be.
 
         """
         try:
-            self._wire: Final[Wire] = connect(where, socket, within=within)
+            self._wire: Final[Wire] = connect(where, socket, within=within, autostart=autostart)
         except CannotStartError as failure:
             raise _error(failure.code, failure.message, failure.hint) from None
         self.path = self._wire.path

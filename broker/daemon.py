@@ -8,8 +8,6 @@ they are first needed.
 """
 
 import asyncio
-import contextlib
-import fcntl
 import gc
 import logging
 import os
@@ -17,7 +15,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -25,7 +23,7 @@ from typing import Any, Final
 
 from backends.base import Backend, BackendError, KeepingBackend, LoggedInBackend, Surroundings, UnhurriedBackend
 from backends.registry import make
-from broker import hygiene, logs, sockets
+from broker import hygiene, logs, upgrade
 from broker.api.door import STALLED_AFTER, Entrance
 from broker.api.verbs import ADMIN, WORKLOAD
 from broker.attest import Attestor, boot_id, overflow_uid
@@ -35,8 +33,11 @@ from broker.config.model import LOCAL
 from broker.core.leases import LeaseTable
 from broker.core.limits import RateLimit
 from broker.endings import Endings
-from broker.errors import BrokerError, ConfigError, UnavailableError
+from broker.errors import BrokerError, ConfigError
+from broker.idle import Idle, needed
 from broker.launch.files import sweep
+from broker.listening import Listening
+from broker.lock import Lock
 from broker.paths import Places
 from broker.refusals import Refusals
 from broker.reloading import Reloading
@@ -59,14 +60,21 @@ EACH: Final = 4
 SETTLE: Final = 5.0
 """Seconds that the end waits for revocations under way."""
 
+ENDING: Final = 10.0
+"""Seconds that a broker that somebody needs waits for one that is just ending."""
 
-def serve(places: Places, *, stalled_after: float = STALLED_AFTER) -> int:
+DRAIN: Final = 3.0
+"""Seconds that who has asked is answered in before the program is replaced; who asks then waits for the new one."""
+
+
+def serve(places: Places, *, stalled_after: float = STALLED_AFTER, idle: float | None = None) -> int:
     """
     Run the daemon until it is told to stop; return its exit status.
 
     Args:
         places: where its config, its state and its sockets are.
         stalled_after: seconds that a connection may stop in the middle of something.
+        idle: seconds after which it ends when nobody needs it, or None.
 
     Raises:
         ConfigError: the config is wrong, so nothing was started.
@@ -85,40 +93,41 @@ def serve(places: Places, *, stalled_after: float = STALLED_AFTER) -> int:
     # What is there now stays; what a request makes is freed by counting references. Cycles are rare, and can wait.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    with _only_one(places.state):
-        daemon = Daemon(places, passed, notifier, stalled_after=stalled_after)
+    lock = Lock(places.state, patience=0.0 if idle is None else ENDING, inherited=passed.pop("lock", None))
+    try:
+        daemon = Daemon(places, passed, notifier, lock, stalled_after=stalled_after, idle=idle)
         import uvloop  # noqa: PLC0415 -- the only place that needs to know which loop it is
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(daemon.run())
-    return 0
-
-
-@contextlib.contextmanager
-def _only_one(state: Path) -> Iterator[None]:
-    """Hold the lock of the state directory for the daemon's life, or say who holds it."""
-    descriptor = os.open(state / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            other = os.read(descriptor, 32).decode("ascii", "replace").strip() or "?"
-            message = f"another broker, process {other}, runs on {state}"
-            raise UnavailableError(message, hint="mcp-broker status, or mcp-broker stop") from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-        yield
+        if daemon.handed_over:
+            upgrade.become({**daemon.handed_over, "lock": lock.descriptor}, notifier.told)
     finally:
-        os.close(descriptor)
+        lock.release()
+    return 0
 
 
 class Daemon:
     """One run of the broker."""
 
     def __init__(
-        self, places: Places, passed: Mapping[str, int], notifier: Notifier, *, stalled_after: float = STALLED_AFTER
+        self,
+        places: Places,
+        passed: Mapping[str, int],
+        notifier: Notifier,
+        lock: Lock,
+        *,
+        stalled_after: float = STALLED_AFTER,
+        idle: float | None = None,
     ) -> None:
         """Read the config; nothing else is touched yet."""
+        self.handed_over: dict[str, int] = {}
+        """The sockets for the program that this process is to become; empty where it is to end."""
+        self._lock = lock
+        self._idle = idle
+        self._listening: Listening | None = None
+        self._installed = upgrade.Installed(_packages(), python=Path(sys.executable))
+        self._upgrading: asyncio.Task[None] | None = None
         self._stalled_after = stalled_after
         self._places = places
         self._passed = passed
@@ -133,8 +142,9 @@ class Daemon:
     async def run(self) -> None:
         """Start, run until told to stop, end in order."""
         self._stopping = asyncio.Event()
-        async with self._parts() as running, self._listening(running) as entrances:
-            self._running = running
+        sys.meta_path.insert(0, upgrade.Guard(self._installed))
+        async with self._parts() as running, self._open_to_all(running) as listening:
+            self._running, self._listening = running, listening
             if self._places.mode == "user":
                 running.service.refresh = partial(self._look, running)
             loop = asyncio.get_running_loop()
@@ -151,14 +161,19 @@ class Daemon:
                         self._report,
                         running.service.reading.tick,
                         running.rotations.tick,
+                        self._look_around,
+                        *([] if self._idle is None else [Idle(running, self._idle, self._when_idle).tick]),
                     ),
-                    sweeps=[entrance.sweep for entrance in entrances],
+                    sweeps=[entrance.sweep for entrance in listening.entrances],
                 ).run()
             )
             self._notifier.tell("READY=1", f"STATUS={self._headline(running)}")
             _log.info("ready: %s", self._places.broker_socket)
             await self._stopping.wait()
-            self._notifier.tell("STOPPING=1")
+            if self.handed_over:
+                await listening.drain(DRAIN)
+            else:
+                self._notifier.tell("STOPPING=1")
             for task in (scheduler, *self._tasks):
                 task.cancel()
             await asyncio.wait([scheduler])
@@ -227,28 +242,65 @@ class Daemon:
             await books.close()
 
     @asynccontextmanager
-    async def _listening(self, running: Running) -> AsyncIterator[list[Entrance]]:
+    async def _open_to_all(self, running: Running) -> AsyncIterator[Listening]:
         """Listen on both sockets; take away in the end those that are ours."""
-        loop = asyncio.get_running_loop()
-        workload, admin = sockets.listening(self._places, self._passed)
         owners = frozenset({os.getuid(), 0}) if self._places.mode == "user" else None
         patience = self._stalled_after
-        entrances = [
+        entrances = (
             Entrance("broker", running, WORKLOAD, most=most_connections(), stalled_after=patience),
             Entrance("admin", running, ADMIN, owners=owners, stalled_after=patience),
-        ]
-        servers = [
-            await loop.create_unix_server(entrance.protocol, sock=sock, backlog=sockets.BACKLOG)
-            for entrance, sock in zip(entrances, (workload, admin), strict=True)
-        ]
+        )
+        listening = Listening(self._places, self._passed, entrances)
+        await listening.open()
+        self._lock.name(listening.places.broker_socket)
         try:
-            yield entrances
+            yield listening
         finally:
-            for server in servers:
-                server.close()
-            for entrance in entrances:
-                await entrance.close()
-            sockets.remove(self._places, self._passed)
+            await listening.close(keep=bool(self.handed_over))
+
+    def _look_around(self, _: float) -> None:
+        """See whether the sockets are where clients look, and whether the program was replaced on the disk."""
+        if self._upgrading is None or self._upgrading.done():
+            self._upgrading = self._soon(self._looked_around())
+
+    async def _looked_around(self) -> None:
+        assert self._listening is not None
+        if moved := await self._listening.look():
+            _log.info("listening anew: %s", moved)
+            self._lock.name(self._listening.places.broker_socket)
+        # On a thread, because the disk that the program is on may hang.
+        if not await asyncio.to_thread(self._installed.replaced):
+            return
+        # Who has something minted is not cut off: the next second is as good.
+        if any(entrance.slow(time.monotonic()) for entrance in self._listening.entrances):
+            return
+        try:
+            trouble = await upgrade.loads()
+        except OSError as error:
+            trouble = error.strerror or "it cannot be started"
+        if trouble:
+            _log.error("the program was replaced by one that does not load: %s", trouble)
+            await asyncio.sleep(upgrade.TRY_AGAIN)
+            return
+        assert self._stopping is not None
+        if not self._stopping.is_set():
+            _log.info("the program was replaced; starting again")
+            self.handed_over = self._listening.handed_over()
+            self._stopping.set()
+
+    def _when_idle(self) -> None:
+        self._soon(self._leave())
+
+    async def _leave(self) -> None:
+        """End, unless somebody comes at the last moment."""
+        assert self._listening is not None
+        assert self._running is not None
+        await self._listening.withdraw()
+        if needed(self._running):
+            self._listening.stay()
+            return
+        _log.info("nobody needs this broker any more")
+        self._stop(False)  # noqa: FBT003 -- takes positions only
 
     def _backends(self, config: Config) -> dict[str, Backend]:
         places, made, shared = self._places, dict[str, Backend](), dict[str, Any]()
@@ -346,6 +398,9 @@ class Daemon:
         return f"{health}; {len(running.leases)} leases, {running.leases.processes} processes"
 
     def _stop(self, revoke: bool) -> None:  # noqa: FBT001 -- called by position from a signal handler
+        # Who says so while it is about to start again means the new one as well.
+        while self.handed_over:
+            os.close(self.handed_over.popitem()[1])
         self._revoke = self._revoke or revoke
         if self._stopping is not None:
             self._stopping.set()
@@ -367,6 +422,12 @@ class Daemon:
                 await backend.log_out()
         except Exception as error:  # noqa: BLE001 -- it must not keep the broker from ending
             _log.warning("backend %s did not log out: %s", backend.name, type(error).__name__)
+
+
+def _packages() -> list[Path]:
+    """Return the directories of our packages, which an upgrade replaces."""
+    here = Path(__file__).resolve().parent
+    return [here, here.parent / "backends"]
 
 
 def most_connections() -> int:

@@ -80,6 +80,12 @@ def user() -> Places:
     )
 
 
+def run_now(places: Places) -> Path:
+    """Return the directory of a broker's sockets by what is there now: that of a user's login comes and goes."""
+    own = user()
+    return own.run if places.mode == "user" and places.state == own.state else places.run
+
+
 def within(directory: Path, *, mode: Mode = "user") -> Places:
     """Return the places of a broker that lives in one directory: a tour's, a test's."""
     base = directory.absolute()

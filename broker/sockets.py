@@ -38,16 +38,28 @@ def listening(places: Places, passed: Mapping[str, int]) -> tuple[socket.socket,
         ConfigError: the place for them is not as it must be.
 
     """
-    system = places.mode == "system"
-    if "broker" not in passed or "admin" not in passed:
-        prepare(places.run, mode=0o755 if system else 0o700)
-    workload = (
-        _passed(passed["broker"]) if "broker" in passed else _bound(places.broker_socket, 0o666 if system else 0o600)
+    return (
+        _passed(passed["broker"]) if "broker" in passed else bound(places, "broker"),
+        _passed(passed["admin"]) if "admin" in passed else bound(places, "admin"),
     )
-    admin = _passed(passed["admin"]) if "admin" in passed else _bound(places.admin_socket, 0o600)
-    if system and "admin" not in passed:
+
+
+def bound(places: Places, name: str) -> socket.socket:
+    """
+    Return a new socket, ``broker`` or ``admin``, listening where it belongs.
+
+    Raises:
+        ConfigError: the place for it is not as it must be.
+
+    """
+    system = places.mode == "system"
+    prepare(places.run, mode=0o755 if system else 0o700)
+    if name == "broker":
+        return _bound(places.broker_socket, 0o666 if system else 0o600)
+    admin = _bound(places.admin_socket, 0o600)
+    if system:
         _give_to_admins(places.admin_socket)
-    return workload, admin
+    return admin
 
 
 def prepare(directory: Path, *, mode: int) -> None:
@@ -60,13 +72,6 @@ def prepare(directory: Path, *, mode: int) -> None:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
         message = f"{directory} is not a directory that only its owner, uid {os.getuid()}, can write"
         raise ConfigError(message, hint=f"ls -ld {directory}; move it away, or chmod go-w")
-
-
-def remove(places: Places, passed: Mapping[str, int]) -> None:
-    """Take away the sockets that ``listening`` made; those of systemd stay."""
-    for name, path in (("broker", places.broker_socket), ("admin", places.admin_socket)):
-        if name not in passed:
-            path.unlink(missing_ok=True)
 
 
 def _passed(descriptor: int) -> socket.socket:

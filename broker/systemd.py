@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 _FIRST: Final = 3
+_TOLD: Final = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 
 
 def passed_sockets(environment: Mapping[str, str], *, pid: int) -> dict[str, int]:
@@ -29,6 +30,8 @@ class Notifier:
 
     def __init__(self, environment: Mapping[str, str], *, pid: int) -> None:
         """Take the address and the watchdog's period from the environment, before that is cleaned."""
+        self.told = {name: environment[name] for name in _TOLD if name in environment}
+        """What systemd has said, for the program that this process may become."""
         self._address = environment.get("NOTIFY_SOCKET", "").replace("@", "\0", 1)
         watched = environment.get("WATCHDOG_PID", str(pid)) == str(pid)
         self.watchdog: float | None = int(environment.get("WATCHDOG_USEC", "0")) / 1e6 if watched else None

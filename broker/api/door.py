@@ -35,6 +35,9 @@ STALLED_AFTER: Final = 30.0
 MOST_TURNED_AWAY: Final = 64
 """Connections that wait to be told why they are not let in; more are closed at once, because nothing counts them."""
 
+JUST_COME: Final = 1.0
+"""Seconds in which who has connected says something, and in which most requests are answered."""
+
 _WRITE_HIGH: Final = 256 * 1024
 _LINE_STARTS: Final = frozenset(b"{[ \t\r\n")
 
@@ -109,6 +112,15 @@ class Entrance:
             del self._uids[uid]
         self._doors.discard(door)
         self.running.connections[self.name] = len(self._doors)
+
+    @property
+    def busy(self) -> bool:
+        """Return whether somebody waits for an answer, or has just come and is about to ask."""
+        return any(door.busy for door in self._doors)
+
+    def slow(self, now: float) -> bool:
+        """Return whether a request takes long, as one that has something minted; ``now`` is monotonic seconds."""
+        return any(door.asking_since is not None and now - door.asking_since > JUST_COME for door in self._doors)
 
     def sweep(self, now: float) -> None:
         """Close what has stalled; ``now`` is monotonic seconds."""
@@ -247,6 +259,18 @@ class Door(asyncio.Protocol):
             self._lines.full(full=False)
         elif self._http is not None:
             self._http.resume_writing()
+
+    @property
+    def asking_since(self) -> float | None:
+        """Return since when a request is worked on; who only watches does not wait for an answer."""
+        return None if self._caller is None or self._caller.watching else self._caller.busy_since
+
+    @property
+    def busy(self) -> bool:
+        """Return whether the other side waits for an answer, or has just come."""
+        if self._lines is None and self._http is None:
+            return time.monotonic() - self._since < JUST_COME
+        return self.asking_since is not None or self._transport.get_write_buffer_size() > 0
 
     def sweep(self, now: float) -> None:
         """Close the connection where it has stalled in the middle of something."""

@@ -2,6 +2,7 @@
 The verbs that any process may speak: they release values, by policy.
 """
 
+import time
 from typing import Literal
 
 import broker
@@ -26,10 +27,11 @@ class Caller:
         peer: the attested process.
         dialect: ``lines`` or ``http``.
         notify: where notifications go, or None where the connection carries none.
+        busy_since: when the latest request came while none was under way, in monotonic seconds; None while none is.
 
     """
 
-    __slots__ = ("_busy", "_gone", "dialect", "notify", "peer", "running", "watching")
+    __slots__ = ("_busy", "_gone", "busy_since", "dialect", "notify", "peer", "running", "watching")
 
     def __init__(self, running: Running, peer: Peer) -> None:
         """Take over the hold on the peer; ``leave`` lets go of it."""
@@ -38,16 +40,21 @@ class Caller:
         self.dialect = "lines"
         self.notify: Watcher | None = None
         self.watching = False
+        self.busy_since: float | None = None
         self._busy = 0
         self._gone = False
 
     def begin(self) -> None:
         """Know that a request is under way, which needs the hold on the peer."""
         self._busy += 1
+        if self._busy == 1:
+            self.busy_since = time.monotonic()
 
     def finish(self) -> None:
         """Know that it is over."""
         self._busy -= 1
+        if not self._busy:
+            self.busy_since = None
         self._close()
 
     def leave(self) -> None:

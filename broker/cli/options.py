@@ -18,8 +18,8 @@ from broker.errors import BrokerError
 from broker.paths import Places
 
 _ASKS: Final = re.compile(
-    r"(?:did you mean '[^']*'\? )?mcp-broker (?:status|reload|stop|explain|(?:secret|server|lease|key) [a-z]+|get|init)"
-    r"(?: (?!-)[\w.-]+){0,2}"
+    r"(?:did you mean '[^']*'\? )?mcp-broker "
+    r"(?:status|reload|stop|explain|unlock|(?:secret|server|lease|key) [a-z]+|get|init)(?: (?!-)[\w.-]+){0,2}"
 )
 """A hint that is one command of ours and nothing else, and names no broker yet."""
 
@@ -56,9 +56,9 @@ def which_broker(body: Body) -> Body:
     return command  # type: ignore[return-value]  # click looks at the options, which hang on the new function
 
 
-def admin(where: Where) -> Client:
+def admin(where: Where, *, autostart: bool = True) -> Client:
     """Connect as an admin."""
-    return Client(where, socket=ADMIN)
+    return Client(where, socket=ADMIN, autostart=autostart)
 
 
 def workload(where: Where) -> Client:

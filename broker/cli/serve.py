@@ -12,6 +12,7 @@ import click
 
 from broker.cli import options, show
 from broker.client import NOBODY, Client, Where
+from broker.config.duration import seconds
 from broker.errors import UnavailableError
 
 _END_WITHIN: Final = 20.0
@@ -19,22 +20,29 @@ _END_WITHIN: Final = 20.0
 
 
 @click.command()
+@click.option("--idle", metavar="TIME", help="End when nobody has needed it for so long, as in 15m.")
 @options.which_broker
-def serve(*, where: Where) -> int:
+def serve(*, where: Where, idle: str | None) -> int:
     """
     Run the broker until it is told to stop.
 
     Without an option it is your own, which listens below /run/user or in
-    ~/.local/state/mcp-broker/run; with --system the one of this host.
+    ~/.local/state/mcp-broker/run; with --system the one of this host. Commands
+    that need your own and find none start it by themselves, with --idle.
     """
     places = options.places(where)
+    try:
+        patience = None if idle is None else seconds(idle)
+    except ValueError as error:
+        message = f"--idle: {error}"
+        raise click.UsageError(message) from None
     if not sys.platform.startswith("linux"):
         message = "the broker itself needs Linux, whose kernel tells who is at the other end of a socket"
         raise UnavailableError(message, hint="run it on a Linux host")
     from broker.daemon import serve as run  # noqa: PLC0415 - the daemon's rooms are loaded for it alone
 
     try:
-        return run(places)
+        return run(places, idle=patience)
     except OSError as error:
         if error.filename is None:
             raise
@@ -71,7 +79,7 @@ def stop(*, where: Where, revoke: bool) -> None:
 def _running(where: Where) -> Client:
     """Connect to a broker that is to be stopped; where none runs, starting one would be absurd advice."""
     try:
-        return options.admin(where)
+        return options.admin(where, autostart=False)
     except UnavailableError as error:
         if not error.message.startswith(NOBODY):
             raise

@@ -50,7 +50,7 @@ def init(*, where: Where, yes: bool) -> None:
 def _runs(where: Where) -> bool:
     """Return whether the broker that this config is for runs already."""
     try:
-        options.admin(("--user", "") if where == ANYWHERE else where).close()
+        options.admin(("--user", "") if where == ANYWHERE else where, autostart=False).close()
     except UnavailableError:
         return False
     except BrokerError:

@@ -6,16 +6,23 @@ This module refuses to show a traceback: the values are in memory here.
 
 import _signal  # type: ignore[import-not-found]
 import os
+import time
 
 from broker.launch.become import DEFAULT_PATH, become, fill_standard_descriptors
 from broker.launch.environment import environment, of_the_caller, sockets_passed
 from broker.launch.failure import CannotStartError
 from broker.launch.opening import Opened, ask, give_back
-from broker.launch.wire import ANYWHERE, connect
+from broker.launch.wire import ANYWHERE, Wire, connect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
+
+TRIES = 3
+"""How often a broker is asked that ends before it answers, as when it is killed or starts again."""
+
+PAUSE = 0.1
+"""Seconds before it is asked again: a process that was killed takes a moment to be gone, with its sockets."""
 
 USAGE = """\
 Usage: mcp-broker exec NAME [--user | --system | --socket PATH | --dir DIR] [-- ARGS]
@@ -81,9 +88,8 @@ def start(wanted: Arguments) -> "NoReturn":
         CannotStartError: that cannot be; whatever was released for it is given back.
 
     """
-    wire = connect(wanted.where)
+    wire, opened = _opened(wanted)
     try:
-        opened = ask(wire, wanted.server)
         try:
             _become(opened, wanted)
         except BaseException:
@@ -91,6 +97,25 @@ def start(wanted: Arguments) -> "NoReturn":
             raise
     finally:
         wire.close()
+
+
+def _opened(wanted: Arguments) -> "tuple[Wire, Opened]":
+    """
+    Ask a broker; ask again where it ended before it answered.
+
+    That is not blind: what it had begun to mint it has written down, and the
+    next one takes it back.
+    """
+    for left in reversed(range(TRIES)):
+        wire = connect(wanted.where)
+        try:
+            return wire, ask(wire, wanted.server)
+        except BaseException:
+            wire.close()
+            if not wire.ended or not left:
+                raise
+        time.sleep(PAUSE)
+    raise AssertionError
 
 
 def _become(opened: Opened, wanted: Arguments) -> "NoReturn":

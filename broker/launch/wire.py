@@ -77,9 +77,13 @@ def _owner(directory: str) -> int:
     return 0 if status.st_mode & 0o022 else status.st_uid
 
 
-def connect(where: Where, name: str = "broker.sock", *, within: float = APPEAR_WITHIN) -> "Wire":
+def connect(
+    where: Where, name: str = "broker.sock", *, within: float = APPEAR_WITHIN, autostart: bool = True
+) -> "Wire":
     """
     Connect to the first broker that answers, once it is known who listens.
+
+    The user's own is started first, where none answers and that is wanted.
 
     Raises:
         CannotStartError: none answers within ``within`` seconds, it lets nobody
@@ -88,6 +92,7 @@ def connect(where: Where, name: str = "broker.sock", *, within: float = APPEAR_W
     """
     until = time.monotonic() + within
     places = sockets(where, name)
+    may_start = autostart and where[0] in {"", "--user"}
     while True:
         troubles: dict[str, OSError] = {}
         for path, trusted in places:
@@ -95,11 +100,46 @@ def connect(where: Where, name: str = "broker.sock", *, within: float = APPEAR_W
                 return Wire(_connected(path, trusted), path)
             except OSError as error:
                 troubles[path] = error
+        if may_start and all(_absent(path, error) for path, error in troubles.items()):
+            may_start = False
+            if _started(where):
+                until = time.monotonic() + within
+                continue
         # Who may not connect now may not in two seconds either; one that is absent may appear.
-        barred = all(isinstance(error, PermissionError) for error in troubles.values())
+        barred = all(_barred(path, error) for path, error in troubles.items())
         if barred or time.monotonic() >= until:
             raise _nobody(where, troubles)
         time.sleep(0.05)
+
+
+def _absent(path: str, error: OSError) -> bool:
+    """Say whether nobody listens at a path. A directory in /run/user that one may not enter is not one's own."""
+    closed = isinstance(error, PermissionError) and path.startswith("/run/user/")
+    return closed or isinstance(error, (FileNotFoundError, ConnectionRefusedError, NotADirectoryError))
+
+
+def _barred(path: str, error: OSError) -> bool:
+    return isinstance(error, PermissionError) and not _absent(path, error)
+
+
+def _started(where: Where) -> bool:
+    """Start the user's own broker, unless something speaks against it; say whether it was."""
+    from broker.launch import autostart  # noqa: PLC0415 - only where nothing answers
+
+    home = _home(os.getuid())
+    if autostart.obstacle(os.getuid(), home):
+        return False
+    places = sockets(("--user", where[1]), "broker.sock")
+    autostart.start(home, lambda: any(_answers(path, trusted) for path, trusted in places))
+    return True
+
+
+def _answers(path: str, trusted: set[int]) -> bool:
+    try:
+        _connected(path, trusted).close()
+    except OSError:
+        return False
+    return True
 
 
 def _connected(path: str, trusted: set[int]) -> _socket.socket:
@@ -135,7 +175,7 @@ def listener(connection: _socket.socket) -> int:
 def _nobody(where: Where, troubles: dict[str, OSError]) -> CannotStartError:
     """Say why no broker could be reached, by the first trouble that is more than an absence."""
     for path, error in troubles.items():
-        if isinstance(error, PermissionError):
+        if _barred(path, error):
             hint = ADMINS if path == f"{SYSTEM_RUN}/admin.sock" else f"ls -ld {path}"
             return CannotStartError(f"you may not connect to the broker at {path}", code="denied", hint=hint)
         if isinstance(error, (BlockingIOError, TimeoutError)):
