@@ -35,7 +35,7 @@ LEAST_GRACE: Final = 3.0
 """Seconds that are left then at least, or a third of the length of a very short one: a replacement takes its time."""
 
 LEAST_TIME: Final = 2.0
-"""Seconds that are left for a renewal at least, if a third of the length is as much: what is due is seen a bit later."""
+"""Seconds that are left for a renewal at least, where a third of the length is as much: what is due is seen later."""
 
 MUCH: Final = 0.9
 """The part of the time that was asked for below which a renewal has given much less."""
