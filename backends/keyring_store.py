@@ -25,6 +25,7 @@ from backends.keyring_text import Ledger
 
 _SALT_BYTES: Final = 16
 _LOCK_SECONDS: Final = 4.0
+_CATCH_UP_SECONDS: Final = 0.5
 _TURN: Final = 0.02
 
 
@@ -103,7 +104,8 @@ class KeyringStore:
 
     def _caught_up(self, path: str) -> tuple[str, Ledger]:
         """Write down that another program has changed something; return what is there now."""
-        with self._turn():
+        # Whoever waits for a value does not wait long for this.
+        with self._turn(_CATCH_UP_SECONDS):
             # Again: what looked like another program's may have been the middle of a put.
             text, known = self.ring.read(SECRETS, path, ask=False), self._ledger(path)
             if text is None:
@@ -121,7 +123,7 @@ class KeyringStore:
         self.ring.write(LEDGERS, path, keyring_text.encode(ledger), label=label, ask=False)
 
     @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _turn(self, seconds: float = _LOCK_SECONDS) -> Iterator[None]:
         """Hold the lock that every broker of this user takes to write."""
         try:
             descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -129,23 +131,24 @@ class KeyringStore:
             message = f"{self._lock_file} cannot be locked: {error.strerror}"
             raise UnavailableError(message, hint=f"ls -l {self._lock_file}") from None
         try:
-            self._wait_for(descriptor)
+            _wait_for(descriptor, seconds)
             yield
         finally:
             os.close(descriptor)
 
-    def _wait_for(self, descriptor: int) -> None:
-        until = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    message = "another broker of yours is writing to the keyring, and does not finish"
-                    raise UnavailableError(message, hint="try again") from None
-                time.sleep(_TURN)
-            else:
-                return
+
+def _wait_for(descriptor: int, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                message = "another broker of yours is writing to the keyring, and does not finish"
+                raise UnavailableError(message, hint="try again") from None
+            time.sleep(_TURN)
+        else:
+            return
 
 
 def lock_file(state: Path, runtime: Path = Path("/run/user")) -> Path:

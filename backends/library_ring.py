@@ -124,7 +124,10 @@ class LibraryRing:
     def lock(self) -> Lock | None:
         """Return what is locked, as far as is known from when it was asked last."""
         with self._turn:
-            return Lock(what=self.where, takes_password=False) if self._declined() else None
+            if self._declined():
+                return Lock(what=self.where, takes_password=False)
+        # Whether it is there at all can be seen without a prompt.
+        return self._asked(lambda _: None, ask=False)
 
     def unlock(self, password: str) -> None:
         """Refuse: the library knows no passwords."""

@@ -97,11 +97,6 @@ class SecretService:
         """Return the keyring's name, as the desktop shows it."""
         return f"the keyring {self._label!r}"
 
-    @property
-    def bus(self) -> str | None:
-        """Return the address of the bus that was chosen."""
-        return self._bus
-
     def read(self, service: str, account: str, *, ask: bool) -> str | None:
         """Return the text of the item that was changed last."""
 
@@ -162,7 +157,8 @@ class SecretService:
 
         def looking(talk: "Talk") -> Lock | None:
             try:
-                self._open(talk, ask=False)
+                if self._open(talk, ask=False) is None:
+                    raise _no_keyring()
             except LockedError:
                 return Lock(what=self.where, takes_password=self._takes_password)
             return None

@@ -31,7 +31,7 @@ from jeepney.io.blocking import DBusConnection, prep_socket  # type: ignore[impo
 from secretstorage.dhcrypto import Session
 from secretstorage.util import format_secret
 
-from backends.base import UnavailableError
+from backends.base import CorruptError, UnavailableError
 from backends.secret_service_words import COLLECTION, ITEM, NAME, PROMPT, SERVICE, AnswerError, GoneError
 from backends.session_bus import NO_DESKTOP
 
@@ -95,11 +95,10 @@ class Talk:
         return None if path == "/" else str(path)
 
     def secret(self, item: str) -> str:
-        """Return the text of an item. Raises ``ValueError`` where it is none."""
+        """Return the text of an item. Raises ``CorruptError`` where it is none."""
         session = self._opened()
         ((_, parameters, content, _),) = self.call(item, ITEM, "GetSecret", "o", session.object_path)
-        if not session.encrypted or session.aes_key is None:
-            return bytes(content).decode()
+        assert session.aes_key is not None
         decryptor = Cipher(algorithms.AES(session.aes_key), modes.CBC(bytes(parameters))).decryptor()
         unpadder = PKCS7(128).unpadder()
         plain = unpadder.update(decryptor.update(bytes(content)) + decryptor.finalize()) + unpadder.finalize()
@@ -107,8 +106,8 @@ class Talk:
             return plain.decode()
         except UnicodeDecodeError:
             # The cause would hold the value.
-            message = "not text"
-            raise ValueError(message) from None
+            message = "an item of the keyring is not text in UTF-8, as every value is"
+            raise CorruptError(message) from None
 
     def sealed(self, text: str) -> tuple[str, bytes, bytes, str]:
         """Return a text as the bus may carry it."""

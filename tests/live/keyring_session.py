@@ -19,7 +19,7 @@ import secretstorage
 from jeepney import message_bus  # type: ignore[import-untyped]
 from jeepney.io.blocking import Proxy, open_dbus_connection  # type: ignore[import-untyped]
 
-from backends.base import Secret, Surroundings
+from backends.base import RefusedError, Secret, Surroundings
 from backends.keyring_key import from_option, probe
 from backends.keyring_ring import MASTER_KEYS
 from backends.sealed import SealedBackend
@@ -131,6 +131,29 @@ def unanswered(directory: Path) -> None:
     say(state, detail, 1.9 < took < 5)
 
 
+def unlocked(directory: Path) -> None:
+    """Lock the keyring, open a store that cannot open for it, and unlock both with the keyring's password."""
+    asyncio.run(put_and_get(directory))
+    lock()
+
+    async def opened() -> tuple[str, str, bool, str, str]:
+        backend = stored(directory)
+        await backend.open()
+        before = (await backend.health()).hint or ""
+        locked = await backend.lock()
+        try:
+            await backend.unlock(Secret("not the password"))
+            wrong = "opened"
+        except RefusedError:
+            wrong = "refused"
+        await backend.unlock(Secret("the password of the keyring"))
+        after = (await backend.health()).state
+        await backend.close()
+        return before, "" if locked is None else locked.what, locked is not None and locked.takes_password, wrong, after
+
+    say(*asyncio.run(opened()))
+
+
 def probed(directory: Path) -> None:
     """Try the keyring, which leaves nothing in it."""
     say(probe(surroundings(directory)), entries())
@@ -153,7 +176,7 @@ def foreign(directory: Path) -> None:
 
 
 WHAT: Final[Mapping[str, Callable[[Path], None]]] = MappingProxyType(
-    {each.__name__: each for each in (round_trip, dismissed, unanswered, probed, chosen, foreign)}
+    {each.__name__: each for each in (round_trip, dismissed, unanswered, unlocked, probed, chosen, foreign)}
 )
 
 if __name__ == "__main__":

@@ -59,6 +59,11 @@ def test_a_prompt_that_nobody_answers_hangs_nothing(tmp_path: Path) -> None:
     assert expected == in_session(tmp_path, "unanswered")
 
 
+def test_unlocking_the_keyring_opens_the_store(tmp_path: Path) -> None:
+    """``unlock`` takes the keyring's password, refuses a wrong one, and the store is open without a restart."""
+    assert "mcp-broker unlock the keyring 'Login' True refused ok" == in_session(tmp_path, "unlocked")
+
+
 def test_a_key_that_is_not_in_the_keyring_locks_the_store(tmp_path: Path) -> None:
     """Without its entry the store is locked, and nothing is made in its place."""
     assert "locked the OS keyring does not hold the key of this store" == in_session(tmp_path, "foreign")
