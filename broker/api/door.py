@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from broker.api import lines
+from broker.api import lines, plain_http
 from broker.api.answer import unexpected
 from broker.api.lines import Lines
 from broker.api.verbs import Verb
@@ -227,6 +227,10 @@ class Door(asyncio.Protocol):
     async def _speak_http(self) -> None:
         try:
             dialect = await self._entrance.http()
+        except BrokerError as error:
+            self._transport.write(_http_refusal(error))
+            self._transport.close()
+            return
         except Exception as error:  # noqa: BLE001 -- whatever keeps it from loading, the client must not wait for ever
             self._transport.write(_http_refusal(unexpected(error, "the HTTP dialect")))
             self._transport.close()
@@ -301,6 +305,4 @@ class Door(asyncio.Protocol):
 
 
 def _http_refusal(error: BrokerError) -> bytes:
-    from broker.api.plain_http import refusal  # noqa: PLC0415 -- seldom needed
-
-    return refusal(error)
+    return plain_http.refusal(error)

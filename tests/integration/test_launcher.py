@@ -23,24 +23,42 @@ COMMANDS: Final = [["exec", "--help"], ["--version"]]
 each_command = pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 
 
-def installed(directory: Path) -> Path:
-    """Build the wheel, install it below ``directory`` and return the launcher."""
+PIP: Final = [sys.executable, "-I", "-m", "pip", "--disable-pip-version-check", "--quiet"]
+
+
+def built(directory: Path, *, version: str = broker.__version__) -> Path:
+    """Build the wheel, as another version if need be, below ``directory``; return it."""
     source = directory / "source"
-    source.mkdir()
+    source.mkdir(parents=True)
     for name in ("broker", "backends", "bin"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
-    pip = [sys.executable, "-I", "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    about = source / "broker/__init__.py"
+    about.write_text(about.read_text().replace(f'"{broker.__version__}"', f'"{version}"'))
     subprocess.run(
-        [*pip, "wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", directory, source],
+        [*PIP, "wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", directory, source],
         check=True,
     )
+    (wheel,) = directory.glob("*.whl")
+    return wheel
+
+
+def put(wheel: Path, python: Path) -> None:
+    """Install a wheel into the environment of ``python``, in the place of any other version."""
+    # What the environment of the tests says of Python must not reach pip: it would find this tree and be content.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    command = [*PIP, "--python", python, "install", "--no-deps", "--no-index", "--force-reinstall", wheel]
+    subprocess.run(command, check=True, env=clean)
+
+
+def installed(directory: Path) -> Path:
+    """Build the wheel, install it below ``directory`` and return the launcher."""
+    wheel = built(directory)
     environment = directory / "with a space" / "venv"
     subprocess.run([sys.executable, "-I", "-m", "venv", "--without-pip", environment], check=True)
     python = environment / "bin" / "python"
-    (wheel,) = directory.glob("*.whl")
-    subprocess.run([*pip, "--python", python, "install", "--no-deps", "--no-index", wheel], check=True)
+    put(wheel, python)
     # What we depend on is here already: one line lends it.
     (site,) = (environment / "lib").glob("python3*/site-packages")
     (site / "lent.pth").write_text(sysconfig.get_paths()["purelib"])
