@@ -201,6 +201,34 @@ def test_a_service_is_not_offered_a_keyring(tmp_path: Path) -> None:
     assert [False] == found
 
 
+@pytest.mark.parametrize(
+    ("mode", "why"),
+    [
+        ("user", "a broker in a directory of its own keeps its key there, too"),
+        ("system", "a service has no desktop, and so no keyring"),
+    ],
+)
+def test_it_says_where_secrets_go(tmp_path: Path, mode: Mode, why: str) -> None:
+    """Where no keyring is used, ``init`` says that it is the sealed store, and why."""
+    report = initialise(within(tmp_path, mode=mode))
+    assert f"secrets go into the sealed store; no keyring is used: {why}" in report.warnings
+
+
+def test_without_a_desktop_it_takes_the_sealed_store_and_says_so(tmp_path: Path) -> None:
+    """Where there is no session bus nothing crashes: the reason is told, and the key is in a file."""
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom backends.base import BackendError, Surroundings\n"
+        "from backends.keyring_key import probe\nhere = Path(sys.argv[1])\n"
+        "try:\n    probe(Surroundings(mode='user', config=here, state=here))\n"
+        "except BackendError as error:\n    print(error.message)\n"
+    )
+    nowhere = {"PYTHONPATH": str(ROOT), "DBUS_SESSION_BUS_ADDRESS": f"unix:path={tmp_path}/none"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path], env=nowhere, capture_output=True, text=True, check=True
+    )
+    assert ("the session bus does not answer: FileNotFoundError\n", "") == (done.stdout, done.stderr)
+
+
 def test_the_systems_config_directory_is_open_whatever_the_umask(tmp_path: Path) -> None:
     """A careful umask of whoever runs it does not lock the broker out of its config."""
     before = os.umask(0o077)
