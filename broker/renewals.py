@@ -61,7 +61,9 @@ class Renewals:
         if not lease.renewable:
             message = "this lease cannot be renewed"
             raise RequestError(message, hint='ask for another: "fresh": true')
-        asked = ttl
+        together = self._about_the_same(lease)
+        # Nobody shortens what others share.
+        asked = ttl = max([ttl, *(each.ttl for each in together[1:])])
         if lease.backend_lease is not None:
             renewing = self._backends[lease.backend].renew(lease.backend_lease, increment=ttl)
             try:

@@ -6,6 +6,7 @@ This module refuses to sleep: it waits for what happens.
 
 import signal
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -144,6 +145,14 @@ def test_it_is_renewed_once_for_all(servers: list[Puppet], broker: RunningBroker
     until(lambda: source.count("renewed") >= 3, said="three renewals")
     times = {row["expires_at"] for row in broker.admin("lease/list")["leases"]}
     assert (True, 1, found) == (source.count("renewed") <= 5, len(times), set(leases(broker)))
+
+
+def test_nobody_shortens_what_others_hold(servers: list[Puppet], broker: RunningBroker) -> None:
+    """A process that asks for less time than the others have gets what they have."""
+    found = [each.call("credential/issue", secret="db") for each in servers]
+    servers[0].call("lease/renew", accessor=found[0]["accessor"], ttl=20)
+    ends = {datetime.fromisoformat(row["expires_at"]) for row in broker.admin("lease/list")["leases"]}
+    assert min(ends) >= datetime.fromisoformat(found[0]["expires_at"])
 
 
 def test_an_admins_word_makes_it_worthless_for_all(
