@@ -25,6 +25,7 @@ from rich.table import Table
 
 from benchmarks import keyring as k
 from benchmarks import rig as r
+from benchmarks import vault as v
 
 LINE: Final = '{"jsonrpc":"2.0","id":1,"method":"credential/issue","params":{"secret":"bench"}}\n'
 BODY: Final = "{}"
@@ -202,11 +203,33 @@ def keyring(rig: r.Rig, rounds: int, seconds: float) -> Iterator[Figure]:
         yield Figure("warm issue, 32 connections", "% of the sealed store's", ratios, 95.0, at_least=True, note=note)
 
 
+def vault(rig: r.Rig, rounds: int, seconds: float) -> Iterator[Figure]:
+    """Compare a Vault with the bare request to it, and with the sealed store; count what it sees."""
+    with v.running(rig.directory / "vault") as place:
+        v.configured(rig, place)
+        with rig.serving():
+            reads = list(v.cold_ms(rig, place, rounds))
+            ours, bare = (statistics.median(column) for column in zip(*reads, strict=True))
+            over = [mine - theirs for mine, theirs in reads]
+            note = f"{ours:.2f} ms, bare {bare:.2f} ms, of {place.what}"
+            yield Figure("cold issue over the bare request", "ms", sorted(over), 3.0, at_least=False, note=note)
+            opened = [v.leases(rig, place) for _ in range(rounds)]
+            took = [f"{each[0]:.2f}" for each in opened]
+            note = f"{v.LEASES} leases in {min(took)}-{max(took)} s, {opened[-1][2]} requests"
+            most = [float(each[1]) for each in opened]
+            yield Figure(f"{v.LEASES} leases at once", "requests under way", most, 16, at_least=False, note=note)
+            pairs = list(v.warm(rig, rounds, seconds))
+        ratios = [100 * warm["rate"] / sealed["rate"] for warm, sealed in pairs]
+        note = f"{pairs[-1][0]['rate']:,.0f}/s of {pairs[-1][1]['rate']:,.0f}/s"
+        yield Figure("warm issue, 32 connections", "% of the sealed store's", ratios, 95.0, at_least=True, note=note)
+
+
 PARTS: Final[dict[str, Callable[[r.Rig, int, float], Iterator[Figure]]]] = {
     "throughput": throughput,
     "exec": launching,
     "standing": standing,
     "keyring": keyring,
+    "vault": vault,
 }
 
 
