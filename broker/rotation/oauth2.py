@@ -13,7 +13,7 @@ anything of an answer in an error.
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -48,7 +48,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     """What it says where it refuses (RFC 6749, 5.2)."""
 
-    error: Annotated[str, msgspec.Meta(pattern=r"^[a-z_]{1,40}$(?!\n)")] = "unknown"
+    error: Literal[
+        "invalid_request",
+        "invalid_client",
+        "invalid_grant",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "invalid_scope",
+    ]
 
 
 Fetch = Callable[[str, Mapping[str, str]], Awaitable[tuple[int, bytes]]]
@@ -156,7 +163,7 @@ class AccessToken:
         try:
             if status == _OK:
                 return msgspec.json.decode(body, type=Answer)
-            refusal = msgspec.json.decode(body, type=Refusal).error if status in _BAD else ""
+            refusal: str = msgspec.json.decode(body, type=Refusal).error if status in _BAD else ""
         except msgspec.MsgspecError:
             refusal = ""
         if status == _OK:

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, Protocol
 from msgspec.structs import replace
 
 from backends.base import BackendError, SecretNotFoundError, WritableBackend
+from backends.rotating import StagingBackend
 from broker.config import Config
 from broker.core import rotation as staged
 from broker.core.leases import LeaseTable
@@ -43,7 +44,7 @@ STEP_DEADLINE: Final = 900.0
 """Seconds that a step may take in all; sealing every value anew takes longest."""
 
 _LOOK_DEADLINE: Final = 10.0
-_PAUSE: Final = 5.0
+_PAUSE: Final = 15.0
 """Seconds before anything is tried again whose failure could not be written down."""
 
 
@@ -187,15 +188,20 @@ class Rotations:
     async def _newest(self, target: Target) -> tuple[int | None, float | None]:
         """Return the current version and when it was written, as far as the backend knows."""
         backend = self._workshop.backends.get(target.backend)
-        if target.secret is None or not isinstance(backend, WritableBackend):
+        if target.secret is None or not (target.rotate.command or target.rotate.generate or target.rotate.oauth2):
             return None, None
         try:
             async with asyncio.timeout(_LOOK_DEADLINE):
-                versions = await backend.versions(target.secret.path)
+                if isinstance(backend, WritableBackend):
+                    versions = await backend.versions(target.secret.path)
+                    current = next((each for each in versions if each.current), None)
+                    return (None, None) if current is None else (current.number, current.created_at)
+                if isinstance(backend, StagingBackend):
+                    found = await backend.issue(target.secret.path, params={}, intent="rotation")
+                    return found.version, None
         except SecretNotFoundError:
-            return None, None
-        current = next((each for each in versions if each.current), None)
-        return (None, None) if current is None else (current.number, current.created_at)
+            pass
+        return None, None
 
     async def _begin(self, target: Target, course: Course, *, why: str, uid: int | None = None) -> Course:
         """Have it on record and on disk that a rotation begins. Nothing is changed yet."""

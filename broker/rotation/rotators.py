@@ -15,7 +15,7 @@ from broker.config.replacing import GenerateConfig
 from broker.core.rotation import AT_SOURCE, STAGED, Step
 from broker.rotation import generate
 from broker.rotation.program import Asked, Run
-from broker.rotation.staged import Outcome, create, mine, promote
+from broker.rotation.staged import Outcome, create, mine, promote, unchanged
 from broker.rotation.staging import Staging
 
 NOTHING_SPECIAL: Final = Outcome()
@@ -80,6 +80,8 @@ class Generated:
                 return await create(self.staging, token, self._made, now=self.clock())
             case "set" | "test":
                 staged = await mine(self.staging, token, self.secret)
+                # What somebody has put in since may be what the source has now: it is not to be undone blindly.
+                await unchanged(self.staging, staged, self.secret)
                 await self._run(step, token, current=staged.previous, pending=staged.pending)
                 return NOTHING_SPECIAL
             case "promote":
@@ -97,13 +99,14 @@ class Generated:
         if staged is None or staged.token != token:
             # It was forgotten before the broker ended, or another broker has taken over.
             return NOTHING_SPECIAL
+        current = await self.staging.current()
         if step == "retire":
-            if staged.previous:
-                await self._run(step, token, current=staged.pending, previous=staged.previous)
+            # Not what was promoted but what is current: an admin may have gone back to the user who is to be retired.
+            if staged.previous and staged.previous != current.values:
+                await self._run(step, token, current=current.values, previous=staged.previous)
+        elif current.values == staged.pending:
+            return Outcome(promoted=True, after=current.version)
         else:
-            current = await self.staging.current()
-            if current.values == staged.pending:
-                return Outcome(promoted=True, after=current.version)
             await self._run(step, token, current=current.values, pending=staged.pending)
         await self.staging.write(None, instead_of=token)
         return NOTHING_SPECIAL

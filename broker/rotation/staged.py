@@ -55,24 +55,32 @@ async def create(
     may be at the source already. Raises ``FollowedError`` where another broker is
     at it.
     """
-    staged = await staging.read()
+    staged, untold = await staging.read(), True
     if staged is None:
-        current = await staging.current()
-        await _claim(staging, replace(await make(current), token=token), instead_of=None)
-        return Outcome(before=current.version)
-    if staged.token != token:
+        staged = replace(await make(await staging.current()), token=token)
+        await _claim(staging, staged, instead_of=None)
+    elif staged.token != token:
         if staging.shared and abs(now - staged.at) < TAKEN_OVER_AFTER:
             raise FollowedError
         left = None if staged.lifetime is None else max(0.0, staged.lifetime - (now - staged.at))
         before, staged = staged.token, replace(staged, token=token, at=now, lifetime=left)
         await _claim(staging, staged, instead_of=before)
+        untold = False
     current = await staging.current()
     if current.values == staged.pending:
         return _promoted(staged, current.version)
+    if untold and not staged.beside and not _as_seen(current, staged):
+        # Between the look and the claim somebody has replaced it. The source has not heard of ours yet.
+        await _claim(staging, None, instead_of=token)
+        raise FollowedError
     return Outcome(before=staged.expected)
 
 
-async def _claim(staging: Staging, staged: Staged, *, instead_of: str | None) -> None:
+def _as_seen(current: Credential, staged: Staged) -> bool:
+    return (current.version, current.values) == (staged.expected, staged.previous)
+
+
+async def _claim(staging: Staging, staged: Staged | None, *, instead_of: str | None) -> None:
     try:
         await staging.write(staged, instead_of=instead_of)
     except ConflictError:
@@ -90,20 +98,29 @@ async def mine(staging: Staging, token: str, name: str) -> Staged:
     raise UnavailableError(message, hint=f"mcp-broker rotate {name} --abandon")
 
 
+async def unchanged(staging: Staging, staged: Staged, name: str) -> Credential:
+    """Return what is current, if it is what was seen or what is staged. Raises ``UnavailableError`` otherwise."""
+    current = await staging.current()
+    if current.values == staged.pending or _as_seen(current, staged):
+        return current
+    raise _changed(name)
+
+
 async def promote(staging: Staging, staged: Staged, name: str) -> Outcome:
     """Make what is staged the current version, in the place of the one that was seen, once."""
-    current = await staging.current()
+    current = await unchanged(staging, staged, name)
     if current.values == staged.pending:
         return _promoted(staged, current.version)
-    if (current.version, current.values) == (staged.expected, staged.previous):
-        try:
-            after = await staging.promote(staged.pending, expected=current)
-        except ConflictError:
-            pass
-        else:
-            return _promoted(staged, after)
+    try:
+        after = await staging.promote(staged.pending, expected=current)
+    except ConflictError:
+        raise _changed(name) from None
+    return _promoted(staged, after)
+
+
+def _changed(name: str) -> UnavailableError:
     message = "it was changed while it was being replaced"
-    raise UnavailableError(message, hint=f"mcp-broker rotate {name} --abandon, and begin again")
+    return UnavailableError(message, hint=f"mcp-broker rotate {name} --abandon, and begin again")
 
 
 def _promoted(staged: Staged, after: int | None) -> Outcome:

@@ -105,7 +105,7 @@ def token_server() -> Iterator[TokenServer]:
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         known.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:
             yield known

@@ -7,10 +7,10 @@ refuses to tell anybody a value but by ``issue`` and ``staged``.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from backends.base import ConflictError, Credential, Health, RefusedError, Secret, SecretNotFoundError, Version
+from backends.base import ConflictError, Credential, Health, RefusedError, Secret, SecretNotFoundError
 from backends.rotating import Staged
 
 Values = Mapping[str, Secret]
@@ -87,26 +87,6 @@ class SharedStore:
         if len(self.cupboard.versions.get(path, ())) != (expected or 0):
             raise self._conflict()
         return await self.put(path, values)
-
-    async def delete(self, path: str) -> None:
-        """Remove a secret."""
-        del self.cupboard.versions[path]
-
-    async def list(self) -> Sequence[str]:
-        """Return the paths."""
-        return sorted(self.cupboard.versions)
-
-    async def versions(self, path: str) -> Sequence[Version]:
-        """Return the versions, newest first."""
-        await asyncio.sleep(0)
-        found = self.cupboard.versions.get(path)
-        if not found:
-            message = f"there is no secret {path}"
-            raise SecretNotFoundError(message)
-        return [
-            Version(number=number, created_at=at, fields=sorted(values), current=number == len(found))
-            for number, (at, values) in reversed(list(enumerate(found, 1)))
-        ]
 
     async def staged(self, path: str) -> Staged | None:
         """Return what is staged."""

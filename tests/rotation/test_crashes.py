@@ -155,3 +155,72 @@ def test_a_step_that_fails_for_a_while(tmp_path: Path, step: str, when: str) -> 
 
     works, stage, end = asyncio.run(play())
     assert ([True] * 10, "done" + stage) == (works, end)
+
+
+def test_what_an_admin_puts_in_during_the_grace_is_not_retired(tmp_path: Path) -> None:
+    """Back to the first user with a new password, while that user was to be retired: it goes on logging in."""
+
+    async def play() -> tuple[bool, list[str]]:
+        world = World(tmp_path, config(TWO))
+        await world.open()
+        await world.store.put("db", OLD)
+        world.source.logins = {"a": "old", "b": None}
+        await world.rotations.start("db", uid=0)
+        await world.tick()
+        world.source.logins["a"] = "by hand"
+        await world.store.put("db", {"username": Secret("a"), "password": Secret("by hand")})
+        for _ in range(3):
+            await world.tick(after=3600)
+        works = world.source.lets_in(world.current())
+        await world.close()
+        return works, world.audit.events()
+
+    works, events = asyncio.run(play())
+    assert (True, "done") == (works, events[-1])
+
+
+def test_what_an_admin_puts_in_before_the_source_is_told_stays(tmp_path: Path) -> None:
+    """Changed by hand while the source was away, the secret is not overwritten, and an admin has to say what counts."""
+
+    async def play() -> tuple[str | None, str, list[str]]:
+        world = World(tmp_path, config(TWO))
+        await world.open()
+        await world.store.put("db", OLD)
+        world.source.logins = {"a": "old", "b": None}
+        world.source.fails = {("set", "before")}
+        await world.rotations.start("db", uid=0)
+        await world.tick()
+        world.source.fails = set()
+        await world.store.put("db", {"username": Secret("a"), "password": Secret("by hand")})
+        world.source.logins["a"] = "by hand"
+        await world.tick(after=3600)
+        rotation = world.rotations.courses["db"].rotation
+        await world.rotations.abandon("db", uid=0)
+        await world.tick()
+        password = world.current()["password"].expose()
+        await world.close()
+        return rotation.error if rotation else None, password, [step for step, _ in world.source.asked]
+
+    error, password, steps = asyncio.run(play())
+    assert "it was changed while it was being replaced" == error
+    assert ("by hand", ["set", "abandon"]) == (password, steps)
+
+
+def test_abandoned_it_is_not_due_again_at_once(tmp_path: Path) -> None:
+    """What was given up is tried again in a period, not in the next second."""
+
+    async def play() -> list[str]:
+        world = World(tmp_path, config(TWO.replace("rotate = {", 'rotate = { every = "1d",')))
+        await world.open()
+        await world.store.put("db", OLD)
+        world.source.logins = {"a": "old", "b": None}
+        world.source.fails = {("set", "before")}
+        await world.tick()
+        await world.tick(after=86400)
+        await world.rotations.abandon("db", uid=0)
+        for _ in range(20):
+            await world.tick(after=3600)
+        await world.close()
+        return world.audit.events()
+
+    assert ["begun", "failed", "abandoning", "abandoned"] == asyncio.run(play())

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from backends.base import Secret
+from backends.base import Credential, Secret
+from backends.rotating import Staged
 from broker.rotation.staged import TAKEN_OVER_AFTER
 from tests.config.build import config
 from tests.fakes.shared_store import Cupboard, SharedStore
@@ -136,7 +138,9 @@ def test_another_host_carries_on_what_one_left_behind(tmp_path: Path) -> None:
         vanished, hosts.moments.last = hosts.moments.count == hosts.moments.last, 0
         left = hosts.cupboard.staged.get("kv/db")
         hosts.worlds = [second]
-        found = await played(hosts, [10 * DAY + TAKEN_OVER_AFTER, 61.0, 61.0, 3601.0, 61.0])
+        period = [10 * DAY + TAKEN_OVER_AFTER, 61.0, 61.0, 3601.0, 61.0]
+        # What was promoted already is retired by whoever comes next.
+        found = await played(hosts, period * 2)
         versions = hosts.cupboard.versions["kv/db"]
         await first.close()
         await second.close()
@@ -151,6 +155,64 @@ def test_another_host_carries_on_what_one_left_behind(tmp_path: Path) -> None:
         return moment
 
     assert asyncio.run(at_each_moment()) > 10
+
+
+def test_what_others_have_done_meanwhile_is_noticed_before_the_source_is_told(tmp_path: Path) -> None:
+    """
+    Between a host's look and its claim another one replaces the secret from beginning to end.
+
+    The first gives its claim back and follows; a value that it had made is told nobody.
+    """
+
+    async def play() -> tuple[list[str], dict[str, Any]]:
+        hosts = Hosts(tmp_path, 2)
+        await hosts.open()
+        first, second = hosts.worlds
+        await hosts.tick()
+        shared = SlowStore(hosts.cupboard)
+        first.others["shared"] = shared
+        await first.rotations.close()
+        await first.rotations_again()
+        shared.slow = True
+        await first.rotations.start("db", uid=0)
+        await shared.looked.wait()
+        await second.rotations.start("db", uid=0)
+        hosts.worlds = [second]
+        await played(hosts, [0.0, 3601.0])
+        shared.go_on.set()
+        hosts.worlds = [first, second]
+        found = await played(hosts, [0.0])
+        await hosts.close()
+        return first.audit.events(), found
+
+    events, found = asyncio.run(play())
+    assert (["begun", "followed"], 2, 1, 0) == (events, found["versions"], found["sets"], found["staged"])
+
+
+class SlowStore(SharedStore):
+    """A way to the cupboard on which a look takes long, once."""
+
+    def __init__(self, cupboard: Cupboard) -> None:
+        """Be quick."""
+        super().__init__("shared", cupboard)
+        self.slow = False
+        self.looked, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def issue(self, path: str, *, params: Mapping[str, Any], intent: str) -> Credential:
+        """Look, and say what was seen much later."""
+        seen = await super().issue(path, params=params, intent=intent)
+        if self.slow and len(self.cupboard.versions[path]) == 1 and self.claiming:
+            self.slow = False
+            self.looked.set()
+            await self.go_on.wait()
+        return seen
+
+    claiming = False
+
+    async def staged(self, path: str) -> Staged | None:
+        """Look what is staged, which is what somebody does who is about to claim."""
+        self.claiming = True
+        return await super().staged(path)
 
 
 def test_who_was_away_gives_way(tmp_path: Path) -> None:
