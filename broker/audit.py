@@ -11,6 +11,7 @@ not be, and to write on after an error: it begins a new segment.
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,10 +37,6 @@ _FINGERPRINT_BYTES: Final = 16
 
 Kind = Literal["begin", "append", "roll", "inspect"]
 Item = tuple[bytes, "asyncio.Future[int] | None"]
-
-
-def _nobody(_: Mark) -> None:
-    """Tell nobody."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,8 +99,10 @@ class AuditLog:
         """Who else must have a record before anybody is told that it is written."""
         self.mark: Mark | None = None
         """How far the log is acknowledged; None before it is open."""
-        self.marked: Callable[[Mark], None] = _nobody
+        self.marked: Callable[[Mark], None] = lambda _: None
         """Called in the loop whenever there is another mark."""
+        self.counts: Counter[str] = Counter()
+        """How many records of each event there were, those that were refused included."""
         self.found = chain.GENESIS
         """The last record that was there when this log was opened."""
         self._timer: asyncio.TimerHandle | None = None
@@ -144,6 +143,7 @@ class AuditLog:
 
         """
         record = chain.body(self._clock(), event, fields)
+        self.counts[event] += 1
         if not self._writes or self._full or (self.gate is not None and self.gate.trouble):
             raise self._refusal()
         future: asyncio.Future[int] = self._loop.create_future()
@@ -164,6 +164,7 @@ class AuditLog:
         """
         now = self._clock()
         record = chain.body(now, event, fields)
+        self.counts[event] += 1
         if self._writes:
             self._put((record, None))
         else:

@@ -48,6 +48,7 @@ from broker.service import Service
 from broker.store import Store
 from broker.systemd import Notifier, passed_sockets
 from broker.translate import translated
+from broker.watch import Watch
 
 _log: Final = logging.getLogger("mcp_broker")
 
@@ -157,6 +158,7 @@ class Daemon:
                     each_tick=(
                         self._look_at_config,
                         running.books.tick,
+                        Watch(running).tick,
                         self._sweep,
                         self._report,
                         running.service.reading.tick,

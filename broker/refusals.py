@@ -57,6 +57,8 @@ class Refusals:
         self._mode = mode
         self._audit = audit
         self._clock = clock
+        self.counts: Counter[str] = Counter()
+        """How many there were since the start, by their code."""
         self._storm = Storm()
         self._guesses = Storm()
         """Denials of names that no config has: whoever makes up names must not hide who asks for real ones."""
@@ -80,6 +82,7 @@ class Refusals:
         hint: str | None = None,
     ) -> None:
         """Record that a workload did not get what it asked for."""
+        self.counts[code] += 1
         now = self._clock()
         asked = Ask(server=_cut(ask.server), secret=_cut(ask.secret))
         key = (workload.uid, asked, code)

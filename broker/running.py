@@ -12,6 +12,7 @@ from broker.audit import AuditLog
 from broker.books import Books
 from broker.core.leases import LeaseTable
 from broker.core.limits import RateLimit
+from broker.core.meters import Timings
 from broker.endings import Endings
 from broker.paths import Places
 from broker.refusals import Refusals
@@ -32,6 +33,7 @@ class Running:
         alarms: tells a person what needs one: ``running.alarms.tell(kind, text, **facts)``.
         config_error: why the config on disk is not the one in force, or None.
         connections: how many there are, by socket.
+        timings: how long each verb took.
 
     """
 
@@ -55,3 +57,4 @@ class Running:
     stop: Callable[[bool], None]
     config_error: str | None = None
     connections: dict[str, int] = field(default_factory=dict)
+    timings: Timings = field(default_factory=Timings)

@@ -41,7 +41,7 @@ async def status(running: Running, _: Caller, __: m.Nothing) -> m.Status:
     """Return what a person wants to know first."""
     named = running.backends.items()
     backends, lacking = await asyncio.gather(
-        asyncio.gather(*(_backend_row(running, *each) for each in named)),
+        asyncio.gather(*(backend_row(running, *each) for each in named)),
         asyncio.gather(*(_lacking(running, *each) for each in named)),
     )
     audit = audit_state(running)
@@ -154,7 +154,7 @@ def _at(when: float) -> str:
     return f"{rfc3339(when)[:19]}Z"
 
 
-async def _backend_row(running: Running, name: str, backend: Backend) -> m.BackendRow:
+async def backend_row(running: Running, name: str, backend: Backend) -> m.BackendRow:
     """Ask a backend how it is; whatever it does, the others are shown as ever."""
     state, detail, hint = "unavailable", "it does not answer", None
     facts: Mapping[str, str] = {}

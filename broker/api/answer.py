@@ -30,6 +30,7 @@ async def answer(caller: Caller, verb: Verb, raw: bytes | msgspec.Raw) -> Result
     """
     running, workload = caller.running, caller.peer.workload
     params: object = None
+    began = time.perf_counter()
     caller.begin()
     try:
         if not verb.admin and not running.rate.take(workload.uid, time.monotonic()):
@@ -46,6 +47,7 @@ async def answer(caller: Caller, verb: Verb, raw: bytes | msgspec.Raw) -> Result
         raise unexpected(error, verb.name) from None
     finally:
         caller.finish()
+        running.timings.add(verb.name, time.perf_counter() - began)
 
 
 def decoded(verb: Verb, raw: bytes | msgspec.Raw) -> object:

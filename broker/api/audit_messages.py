@@ -55,6 +55,12 @@ class Checkpoint(Result):
     note: str
 
 
+class Metrics(Result):
+    """What is counted, in the text format of Prometheus; over HTTP as that text itself."""
+
+    text: str
+
+
 class SinkRow(Result):
     """One place that copies go to, and how far it has come; ``behind`` is the records that it has not got yet."""
 

@@ -269,6 +269,7 @@ _REST: Final = {
         {"segment": "audit.jsonl", "limit": 4096},
         {"text": '{"seq":1,"prev":"0000…","event":"log/begun"}\n', "next": 45, "end": True},
     ),
+    "metrics": Example({}, {"text": "# TYPE mcp_broker_issues_total counter\nmcp_broker_issues_total 42\n"}),
     "audit/checkpoint": Example(
         {},
         {

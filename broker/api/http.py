@@ -21,12 +21,14 @@ import msgspec
 from aiohttp import HttpVersion10, HttpVersion11, web
 
 from broker.api.answer import answer, unexpected
+from broker.api.audit_messages import Metrics
 from broker.api.encode import encode, failure
 from broker.api.http_reading import SEE, HttpRequestError, not_texts, parameters, refuse_browsers
 from broker.api.messages import LeaseChanged
 from broker.api.routes import Found, Routes, WrongMethod
 from broker.api.verbs import Verb
 from broker.api.workload import Caller
+from broker.core.meters import TYPE
 from broker.errors import MEANINGS, BrokerError, RequestError
 
 if TYPE_CHECKING:
@@ -102,7 +104,8 @@ class HttpDialect:
             if verb.name == "lease/watch":
                 response = await connection.watch(request, verb, raw)
             else:
-                response = JsonResponse(encode(await answer(connection.caller, verb, raw)))
+                result = await answer(connection.caller, verb, raw)
+                response = TextResponse(result.text) if isinstance(result, Metrics) else JsonResponse(encode(result))
         except BrokerError as error:
             response = _refused(error)
         except web.HTTPRequestEntityTooLarge:
@@ -350,6 +353,17 @@ class JsonResponse(web.StreamResponse):
         elif request.version == HttpVersion10:
             lines.append("Connection: keep-alive")
         return "\r\n".join([*lines, "\r\n"]).encode("ascii")
+
+
+class TextResponse(JsonResponse):
+    """What is counted, as Prometheus reads it."""
+
+    def __init__(self, text: str) -> None:
+        """Answer with ``text``."""
+        super().__init__(text.encode())
+
+    def _head(self, request: web.BaseRequest) -> bytes:
+        return super()._head(request).replace(b"application/json", TYPE.encode(), 1)
 
 
 @lru_cache(maxsize=1)

@@ -19,6 +19,7 @@ import msgspec
 
 import broker
 from backends.base import Secret
+from broker.api.audit_messages import Metrics
 from broker.api.encode import FailureBody
 from broker.api.examples import EXAMPLES
 from broker.api.messages import LeaseChanged, Watching
@@ -164,6 +165,12 @@ def _success(verb: Verb) -> Json:
             "`lease/changed` with a `LeaseChanged` each time; a comment after 15 seconds of silence."
         )
         return {"description": what, "content": {"text/event-stream": {"schema": {"type": "string"}, "example": text}}}
+    if verb.result is Metrics:
+        example = EXAMPLES[verb.name].result["text"]
+        return {
+            "description": description,
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": example}},
+        }
     schema = {"$ref": _REF.format(name=verb.result.__name__)}
     return {
         "description": description,

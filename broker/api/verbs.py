@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from broker.api import admin, admin_audit, admin_secrets, admin_status, locks, rotating, unlocking, workload
+from broker.api import admin, admin_audit, admin_secrets, admin_status, locks, metrics, rotating, unlocking, workload
 from broker.api import audit_messages as a
 from broker.api import messages as m
 from broker.api.words import Params, Result
@@ -113,6 +113,7 @@ _TABLE: Final = (
     _verb(
         "audit/read", a.AuditRead, a.AuditText, admin_audit.read, "GET /v1/admin/audit/segments/{segment}", admin=True
     ),
+    _verb("metrics", m.Nothing, a.Metrics, metrics.metrics, "GET /v1/admin/metrics", admin=True),
     _verb(
         "audit/checkpoint",
         m.Nothing,

@@ -35,6 +35,7 @@ COMMANDS: Final = MappingProxyType(
         "lease": ("leases:lease", "List and revoke leases."),
         "server": ("servers:server", "List servers, and take back all that one holds."),
         "explain": ("explain:explain", "Say whether something would be allowed, and by which rule."),
+        "metrics": ("metrics:metrics", "Print what the broker counts, for Prometheus."),
         "audit": ("audit:audit", "Verify and read the audit log."),
         "vault": ("vault:vault", "Print the policy that the config needs at Vault or OpenBao."),
         "rotate": ("rotate:rotate", "Replace credentials at their source, now or as far as they are due."),

@@ -48,7 +48,8 @@ class Client:
     def ask(self, method: str, path: str, body: Any = None, **query: Any) -> tuple[int, Any]:  # noqa: ANN401
         """Return the status and the body of the answer."""
         response = self._session.request(method, f"http://broker{path}", json=body, params=query, timeout=DEADLINE)
-        return response.status_code, response.json()
+        plain = response.headers["Content-Type"].startswith("text/plain")
+        return response.status_code, {"text": response.text} if plain else response.json()
 
     def close(self) -> None:
         """Hang up."""
