@@ -23,6 +23,7 @@ from tests.puppets import Puppet, theatre
 from tests.running import AnswerError, RunningBroker, room, start, until
 
 RO: Final = "database/creds/ro"
+KEPT: Final = "database/creds/kept"
 SOON: Final = 20.0
 """Seconds within which the end of a process has to be known in the database; it takes a quarter of one."""
 
@@ -185,6 +186,17 @@ class VaultEndToEnd:
             time.sleep(0.25)
         server.kill()
         login.until_it_ends()
+
+    def test_what_is_revoked_behind_its_back_is_known_at_the_next_renewal(
+        self, world: VaultWorld, postgres: Postgres, broker: RunningBroker, server: Puppet
+    ) -> None:
+        """A login that an admin of the server has revoked is not listed as in use until it would have ended."""
+        before = set(leases(world, KEPT))
+        login = Login(postgres, server.call("credential/issue", secret="kept-db"))
+        (name,) = set(leases(world, KEPT)) - before
+        world.api("PUT", "sys/leases/revoke", {"lease_id": name, "sync": True})
+        assert not login.works()
+        until(lambda: login.accessor not in _held(broker), deadline=SOON, said="the end of the lease")
 
     def test_a_crash_in_the_middle_of_a_mint_leaves_nothing(
         self, world: VaultWorld, postgres: Postgres, broker: RunningBroker, server: Puppet
