@@ -61,7 +61,8 @@ def test_a_time_that_comes_twice_counts_once() -> None:
 
 def test_from_within_the_hour_that_comes_twice() -> None:
     """Asked between the two, the answer is the next day."""
-    between = at("2026-10-25T00:45+00:00".removesuffix("+00:00"))
+    # A quarter past two for the second time.
+    between = at("2026-10-25T01:15")
     assert "2026-10-26 02:30+01:00" == shown(next_moment(cron("30 2 * * *"), BERLIN, between), BERLIN)
 
 
