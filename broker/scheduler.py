@@ -113,6 +113,10 @@ class Scheduler:
         if lease is None or lease.barred or lease.expires_at > due.lease.expires_at:
             return
         if isinstance(decide(service.policy, lease.holds, Ask(server=lease.server, secret=lease.secret)), Refused):
+            if lease.expires_at <= running.clock():
+                # However late it was looked at: nothing will renew it.
+                running.endings.end(lease, "lease/expired", "its time was over")
+                running.endings.tell(lease, "expiring")
             return
         secret = service.config.secret(lease.secret)
         try:

@@ -60,7 +60,7 @@ def test_what_could_mean_two_things_is_refused(case: str) -> None:
 def test_what_a_query_can_only_spell_is_known_from_the_types() -> None:
     """Numbers and truths among the parameters of a verb are found, optional ones too."""
     found = [sorted(not_texts(kind)) for kind in (m.Explain, AuditRead, m.LeaseList)]
-    assert [["last", "pid"], ["limit", "offset"], []] == found
+    assert [["last", "pid"], ["limit", "offset"], ["all"]] == found
 
 
 OURS: Final = (
