@@ -124,7 +124,7 @@ def mount_of(data: Mapping[str, Any] | None) -> Mount | None:
         path=path.strip("/") + "/",
         kind=kind,
         version=2 if str(options.get("version")) == "2" else 1,
-        longest=_number(config.get("max_lease_ttl")) or 0.0,
+        longest=number(config.get("max_lease_ttl")) or 0.0,
     )
 
 
@@ -149,7 +149,7 @@ def _text(value: Any) -> str:  # noqa: ANN401 -- any JSON
 def version_of(answer: Answer) -> tuple[int, str]:
     """Return the version that an answer of K/V 2 is about, and when it was written, as the server says it."""
     metadata = _mapping((answer.data or {}).get("metadata"))
-    return int(_number(metadata.get("version")) or 0), str(metadata.get("created_time", ""))
+    return int(number(metadata.get("version")) or 0), str(metadata.get("created_time", ""))
 
 
 def static(found: Plan, answer: Answer) -> Credential | None:
@@ -161,7 +161,7 @@ def static(found: Plan, answer: Answer) -> Credential | None:
         if not isinstance(inner, Mapping):
             return None
         return Credential(values=fields(inner), version=version or None)
-    ttl = _number(data.get("ttl")) if "last_vault_rotation" in data else None
+    ttl = number(data.get("ttl")) if "last_vault_rotation" in data else None
     if ttl is not None and ttl <= 0:
         return None
     return Credential(values=fields(data), ttl=ttl)
@@ -172,10 +172,10 @@ def lifetime(answer: Answer, *, now: float) -> float | None:
     if answer.lease_id:
         return answer.lease_duration or None
     data = answer.data or {}
-    expiration = _number(data.get("expiration"))
+    expiration = number(data.get("expiration"))
     if expiration is not None:
         return max(0.0, expiration - now)
-    ends = _number(data.get("ttl")) or answer.lease_duration
+    ends = number(data.get("ttl")) or answer.lease_duration
     if ends > 0:
         return ends
     return _certified(data.get("signed_key"), now)
@@ -200,7 +200,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _number(value: object) -> float | None:
+def number(value: object) -> float | None:
     """Return a number that a server has sent as one, or as text; a length of time such as ``30s`` too."""
     if isinstance(value, bool):
         return None

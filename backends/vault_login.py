@@ -18,6 +18,7 @@ from hvac.api.system_backend import Wrapping
 
 from backends import private_file
 from backends.base import LockedError, MisconfiguredError, Secret
+from backends.vault_engines import number
 from backends.vault_http import VaultAdapter
 from backends.vault_options import Login, Source
 from backends.vault_wire import LONGEST_TIME, Answer, Auth
@@ -133,11 +134,12 @@ def as_auth(answer: Answer, given: Secret | None) -> Auth | None:
     if given is None or answer.auth is not None:
         return answer.auth
     data = answer.data or {}
+    policies = data.get("policies")
     return Auth(
         token=given,
         accessor=str(data.get("accessor", "")),
-        policies=tuple(str(each) for each in data.get("policies") or ()),
-        ttl=min(max(0.0, float(data.get("ttl") or 0)), LONGEST_TIME),
+        policies=tuple(str(each) for each in policies) if isinstance(policies, list) else (),
+        ttl=min(max(0.0, number(data.get("ttl")) or 0.0), LONGEST_TIME),
         renewable=bool(data.get("renewable")),
         batch=data.get("type") == "batch",
         name=str(data.get("display_name", "")),
