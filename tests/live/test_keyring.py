@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from backends.base import BackendError, RefusedError, Secret, Surroundings
+from backends.base import BackendError, LockedError, RefusedError, Secret, Surroundings
 from backends.os_keyring import KeyringBackend, from_config
+from backends.secret_service import SecretService
 from tests.contract.backend import exposed, secrets
 from tests.live.desktop import COMMANDS, PASSWORD, Desktop, Prompter, desktop
 from tests.running import until
@@ -206,6 +207,20 @@ def test_the_keyring_outlives_our_prompt(there: Desktop, using: Using) -> None:
         using(job)
         there.unlock()
     assert before == there.pid()
+
+
+def test_a_prompt_is_taken_back_in_the_end(there: Desktop) -> None:
+    """A prompt that nobody answers does not stay for ever; the keyring goes on running, and nobody is asked anew."""
+    there.lock()
+    before = there.pid()
+    ring = SecretService(there.address, prompt_seconds=1)
+    with Prompter(there.address, declines=False) as prompter:
+        for _ in range(2):
+            with pytest.raises(LockedError, match="nobody has answered its prompt"):
+                ring.read("mcp-broker", "github", ask=True)
+        there.unlock()
+        assert ("made up", before, 1) == (ring.read("mcp-broker", "github", ask=True), there.pid(), prompter.asked)
+    ring.close()
 
 
 def test_a_keyring_that_is_killed_and_comes_back_is_found_again(there: Desktop, using: Using) -> None:
