@@ -23,7 +23,7 @@ from tests.running import AnswerError, HungUpError, RunningBroker, start, until
 
 pytestmark = pytest.mark.live("postgresql")
 
-KILLS: Final = 16
+KILLS: Final = 10
 """Ends of the broker by SIGKILL, for each of the two ways; more of them only take longer."""
 
 CONFIG: Final = """
