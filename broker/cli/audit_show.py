@@ -6,7 +6,9 @@ does not verify.
 """
 
 import difflib
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -19,6 +21,7 @@ from broker.cli.moments import Moment
 from broker.cli.show import Cell
 from broker.client import Where
 from broker.core import selection
+from broker.core.holdings import holdings
 from broker.core.selection import Filters
 
 Body = TypeVar("Body", bound=Callable[..., Any])
@@ -26,7 +29,15 @@ Body = TypeVar("Body", bound=Callable[..., Any])
 _ELSEWHERE: Final = frozenset({"seq", "prev", "time", "event", "gid", "start", "boot", "dialect", "fingerprint"})
 """Fields that stand at the beginning of a line already, or that only a program wants: ``--json`` has them."""
 
-_BRIEF: Final = ("server", "secret", "uid", "pid", "unit", "accessor", "version", "code", "rule", "reason")
+_WHAT: Final = ("server", "secret")
+_WHO: Final = ("uid", "pid", "unit")
+_THEN: Final = ("accessor", "version", "code", "rule", "reason")
+"""The fields of a line: two columns, and what follows them."""
+
+_EVENT_WIDTH: Final = 21
+_WHAT_WIDTH: Final = 30
+_WHO_WIDTH: Final = 20
+"""Columns that nearly everything fits in: records come one by one, so nobody knows the longest."""
 
 
 def _filters(body: Body) -> Body:
@@ -46,23 +57,61 @@ def _filters(body: Body) -> Body:
 
 
 @click.command("show")
+@click.option("--held", is_flag=True, help="Who held what in that time, and until when: one line for each lease.")
 @_filters
 @from_directory
 @options.as_json
 @options.which_broker
-def show_(*, where: Where, path: Path | None, as_json: bool, **filters: Any) -> None:  # noqa: ANN401 - the filters
+def show_(*, where: Where, path: Path | None, held: bool, as_json: bool, **filters: Any) -> None:  # noqa: ANN401 - the filters
     """
-    Print the records that all the filters let through, oldest first.
+    Print the records that all the filters let through, oldest first; or who held what.
 
         mcp-broker audit show --since 2h --refused
-        mcp-broker audit show --secret github --json | jq .accessor
+        mcp-broker audit show --server app --since 2026-11-01
+        mcp-broker audit show --held --secret github --since 3d --until 2d
     """
     wanted = _Wanted(Filters(**filters))
+    if held and (filters["event"] or filters["refused"]):
+        message = "--held is about leases: it takes no --event and no --refused"
+        raise click.UsageError(message)
     with chosen(where, path) as log:
+        if held:
+            _print_held(log, Filters(**filters), as_json=as_json)
+            return
         for _, each in lines(log):
             for text in filter(wanted, each):
                 _print_record(text, as_json=as_json)
     wanted.say_if_none()
+
+
+def _print_held(log: Log, filters: Filters, *, as_json: bool) -> None:
+    """Print who held what. A lease of before the time in question counts, so the log is read from its beginning."""
+    records = filter(None, (_of_a_lease(text) for _, each in lines(log) for text in each))
+    found = sorted(holdings(records, filters), key=lambda one: one.since)
+    if as_json:
+        for one in found:
+            click.echo(json.dumps(asdict(one)))
+        return
+    cells = [
+        (
+            Cell(one.secret, "bold"),
+            one.server or "",
+            " ".join(each for each in (f"uid={one.uid}", f"pid={one.pid}" if one.pid else "", one.unit or "") if each),
+            "" if one.version is None else str(one.version),
+            moments.local(one.since),
+            moments.local(one.until),
+            one.how,
+            str(one.releases),
+        )
+        for one in found
+    ]
+    heads = ("SECRET", "SERVER", "WHO", "VERSION", "FROM", "UNTIL", "HOW IT ENDED", "RELEASES")
+    show.table(heads, cells, empty="nobody held it then")
+
+
+def _of_a_lease(text: bytes) -> dict[str, Any] | None:
+    """Return a record that is about a lease; most of the others need not be parsed."""
+    return selection.parse(text.rstrip(b"\n")) if b'"accessor"' in text else None
 
 
 @click.command()
@@ -146,13 +195,14 @@ def _print_record(text: bytes, *, as_json: bool) -> None:
         click.echo(text.decode("utf-8", "replace").rstrip("\n"))
         return
     record = selection.parse(text.rstrip(b"\n")) or {}
-    brief = show.fields(record, _BRIEF)
-    rest = show.fields(record, [name for name in record if name not in _ELSEWHERE and name not in _BRIEF])
+    what, who = show.fields(record, _WHAT), show.fields(record, _WHO)
+    others = [name for name in record if name not in {*_ELSEWHERE, *_WHAT, *_WHO, *_THEN}]
+    rest = show.fields(record, [*_THEN, *others])
     refused = "code" in record
     show.line(
         Cell(moments.local(record["time"]), "dim"),
         "  ",
-        Cell(f"{record['event']:<21}", "red" if refused else "bold"),
-        f"  {brief}",
-        Cell(f"  {rest}", "dim"),
+        Cell(f"{record['event']:<{_EVENT_WIDTH}}", "red" if refused else "bold"),
+        f"  {what:<{_WHAT_WIDTH}} {who:<{_WHO_WIDTH}}",
+        Cell(f" {rest}", "dim"),
     )

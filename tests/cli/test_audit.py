@@ -106,7 +106,7 @@ def test_show_for_people_is_a_line_each_without_values(spoken: RunningBroker, wh
     assert spoken.pid
     out = shell("audit", "show", "--secret", "github", *where).out
     assert "  credential/authorised  " in out.splitlines()[-1]
-    assert "server=app secret=github uid=" in out
+    assert "server=app secret=github " in out
     assert CANARY not in out
 
 
@@ -175,3 +175,30 @@ def test_tail_goes_on_when_the_broker_is_restarted(
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=15)
     assert b"the broker is back" in errors
+
+
+def test_who_held_a_secret_is_shown_as_a_table_and_as_json(spoken: RunningBroker, where: list[str]) -> None:
+    """A lease that is still out is held until its time is over; one of another time is not shown."""
+    table = shell("audit", "show", "--held", "--secret", "github", *where).out.splitlines()
+    assert table[0].split()[:3] == ["SECRET", "SERVER", "WHO"]
+    assert table[1].split()[0] == "github"
+    found = [json.loads(line) for line in shell("audit", "show", "--held", "--json", *where).out.splitlines()]
+    leases = {row["accessor"] for row in spoken.admin("lease/list")["leases"]}
+    assert leases <= {one["accessor"] for one in found}
+    assert "nobody held it then" in shell("audit", "show", "--held", "--until", "2020-01-01", *where).out
+    assert 2 == shell("audit", "show", "--held", "--refused", *where).status
+
+
+@pytest.mark.usefixtures("spoken")
+def test_a_checkpoint_that_was_kept_elsewhere_shows_a_log_that_was_cut(where: list[str]) -> None:
+    """What a checkpoint vouches for and a copy of the log does not hold is named, by a file and by its head alone."""
+    done = shell("audit", "checkpoint", *where)
+    assert (0, True) == (done.status, done.out.startswith("mcp-broker.audit/"))
+    found = shell("audit", "checkpoint", "--json", *where).json
+    assert 0 == shell("audit", "verify", "--expect", "-", *where, send=done.out).status
+    assert 0 == shell("audit", "verify", "--expect", f"{found['records']}:{found['head']}", *where).status
+    wrong = shell("audit", "verify", "--expect", f"{found['records']}:{'0' * 64}", *where)
+    assert (5, True) == (wrong.status, "rewritten" in wrong.out)
+    later = shell("audit", "verify", "--expect", f"{found['records'] + 99}:{'0' * 64}", *where)
+    assert (5, True) == (later.status, "cut-off" in later.out)
+    assert 2 == shell("audit", "verify", "--expect", "/nowhere", *where).status
