@@ -19,7 +19,7 @@ from broker.paths import Places
 
 _ASKS: Final = re.compile(
     r"(?:did you mean '[^']*'\? )?mcp-broker "
-    r"(?:status|reload|stop|explain|unlock|(?:secret|server|lease|key) [a-z]+|get|init)(?: (?!-)[\w.-]+){0,2}"
+    r"(?:status|reload|stop|explain|unlock|(?:secret|server|lease|key) [a-z]+|get|init|rotate)(?: (?!-)[\w.-]+){0,2}"
 )
 """A hint that is one command of ours and nothing else, and names no broker yet."""
 
