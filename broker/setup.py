@@ -29,7 +29,7 @@ CREDENTIAL: Final = "mcp-broker-master-key"
 """The systemd credential that our units load."""
 
 SERVICE_USER: Final = "mcp-broker"
-"""The user that the system's broker runs as (``systemd/sysusers.d``)."""
+"""The user that the system's broker runs as (``broker/units/sysusers.d``)."""
 
 _CREDSTORE: Final = Path("/etc/credstore.encrypted")
 _KEYRING_SECONDS: Final = 5.0

@@ -1,5 +1,5 @@
 """
-The units in ``systemd/``, as systemd itself reads them.
+The units in ``broker/units/``, as systemd itself reads them.
 
 Nothing here starts a service: the units are read by ``systemd-analyze``, with
 the command swapped for one that exists, because where the broker will be
@@ -17,7 +17,7 @@ import pytest
 
 from broker import paths
 
-UNITS: Final = Path(__file__).resolve().parent.parent / "systemd"
+UNITS: Final = Path(__file__).resolve().parent.parent / "broker/units"
 SYSTEM: Final = sorted((UNITS / "system").iterdir())
 USER: Final = sorted((UNITS / "user").iterdir())
 

@@ -40,6 +40,8 @@ COMMANDS: Final = MappingProxyType(
         "vault": ("vault:vault", "Print the policy that the config needs at Vault or OpenBao."),
         "rotate": ("rotate:rotate", "Replace credentials at their source, now or as far as they are due."),
         "key": ("keys:key", "Replace the master key."),
+        "service": ("service:service", "Have systemd start the broker."),
+        "uninstall": ("uninstall:uninstall", "Say what the broker has on this machine, and take it away."),
     }
 )
 """Each command: where it is, and what it does. Said here, so that ``--help`` need not load them all."""

@@ -68,12 +68,23 @@ def stop(*, where: Where, revoke: bool) -> None:
     No session ends by that: what is out stays out, and a broker that is started
     again finds the processes that still hold it. --revoke takes it back.
     """
+    stop_it(where, revoke=revoke)
+    show.line("the broker has stopped" + (", and what was out is revoked" if revoke else ""))
+
+
+def stop_it(where: Where, *, revoke: bool) -> None:
+    """
+    Stop a broker, and wait for its end.
+
+    Raises:
+        UnavailableError: none runs, or it does not end.
+
+    """
     with _running(where) as client:
         client.call("stop", revoke=revoke)
         if not client.wait_for_end(_END_WITHIN):
             message = f"the broker was told to stop and still runs after {_END_WITHIN:.0f} seconds"
             raise UnavailableError(message, hint=f"mcp-broker status{options.again(where)}")
-    show.line("the broker has stopped" + (", and what was out is revoked" if revoke else ""))
 
 
 def _running(where: Where) -> Client:

@@ -97,8 +97,6 @@ def _install(files: Path) -> None:
     lock = source / "requirements/demo.txt"
     subprocess.run([*into, "--require-hashes", "--only-binary=:all:", "-r", lock], check=True)
     subprocess.run([*into, "--no-deps", "--no-build-isolation", source], check=True)
-    shutil.copytree(source / "systemd/system", files / "etc/systemd/system", dirs_exist_ok=True)
-    shutil.copytree(source / "systemd/sysusers.d", files / "etc/sysusers.d", dirs_exist_ok=True)
 
 
 @contextmanager
