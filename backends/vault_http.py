@@ -65,26 +65,33 @@ class FaultError(Exception):
 class Call:
     """One request under way, which another thread can cut off."""
 
-    __slots__ = ("_ended", "_lock", "_socket", "sent")
+    __slots__ = ("_ended", "_lock", "_socket", "_spare", "sent")
 
     def __init__(self) -> None:
         """Begin with nothing sent."""
         self.sent = False
         self._socket: socket.socket | None = None
+        self._spare = False
         self._ended = False
         self._lock = threading.Lock()
 
-    def hold(self, connection: socket.socket) -> None:
-        """Know the socket that the request goes over."""
+    def hold(self, connection: socket.socket, *, spare: bool = False) -> None:
+        """Know the socket that the request goes over, or a ``spare`` name for it, which is closed when it is let go."""
         with self._lock:
-            self._socket = connection
+            self._drop()
+            self._socket, self._spare = connection, spare
             if self._ended:
                 _shut(connection)
 
     def let_go(self) -> None:
         """Forget the socket: the next request over it is another's."""
         with self._lock:
-            self._socket = None
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._socket is not None and self._spare:
+            self._socket.close()
+        self._socket, self._spare = None, False
 
     def abort(self) -> None:
         """Wake the thread that waits for an answer which comes too late."""
@@ -131,6 +138,12 @@ class _Encrypted(_Watched, HTTPSConnection):
     def __init__(self, *, calls: threading.local, **options: Any) -> None:  # noqa: ANN401
         super().__init__(**options)
         self.calls = calls
+
+    def _new_conn(self) -> socket.socket:
+        connection = super()._new_conn()
+        # During the handshake the library has it, and each byte of a server that drips starts the time-out anew.
+        self.calls.current.hold(connection.dup(), spare=True)
+        return connection
 
 
 class _Local(_Plain):
