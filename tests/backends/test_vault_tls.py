@@ -1,6 +1,9 @@
 """How a server has to prove who it is before anything is sent, and what is shown to it."""
 
+import socket
 import ssl
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from backends.base import MisconfiguredError
-from backends.vault_http import NotSentError, tls
+from backends.vault_http import Call, NotSentError, tls
 from tests.backends.raw_server import RawServer, answers, listening, mute, talk
 from tests.backends.vault_asks import GOOD, ask, options, outcome
 from tests.fakes.authority import Authority
@@ -136,3 +139,27 @@ def test_a_key_with_a_passphrase_asks_nobody(tmp_path: Path, authority: Authorit
     (tmp_path / "sealed.key").write_bytes(key.private_bytes(*shape))
     with pytest.raises(MisconfiguredError, match="cannot be used"):
         tls(options("https://v", client_cert_file=str(certificate), client_key_file=str(tmp_path / "sealed.key")))
+
+
+def test_a_handshake_that_drips_can_be_cut_off(authority: Authority) -> None:
+    """A server that sends its part of the handshake byte by byte is cut off from outside, and nothing was sent."""
+
+    def babble(server: RawServer, connection: socket.socket) -> None:
+        connection.sendall(b"\x16\x03\x03\x40\x00")
+        while not server.over.wait(0.05):
+            connection.sendall(b"\x02")
+
+    call, why = Call(), list[str]()
+
+    def run() -> None:
+        why.append(told(address, call=call, seconds=60, ca_file=str(authority.ca_file)))
+
+    with listening(babble) as server:
+        address = server.address.replace("http:", "https:")
+        asking = threading.Thread(target=run)
+        asking.start()
+        time.sleep(0.3)
+        call.abort()
+        asking.join(5)
+        ended = not asking.is_alive()
+    assert (True, False, 1) == (ended, call.sent, len(why))
