@@ -14,7 +14,7 @@ from backends.base import BackendError, Surroundings
 from backends.registry import make
 from broker.cli import options, show
 from broker.cli.show import Cell
-from broker.client import ANYWHERE, Where
+from broker.client import ADMIN, ANYWHERE, Client, Where
 from broker.config import Config, load, load_file
 from broker.config.advice import Advice, advice
 from broker.config.effective import as_toml, effective
@@ -88,18 +88,31 @@ def check(*, where: Where, file: Path | None, as_json: bool) -> None:
     places = options.places(where)
     config = load(places) if file is None else load_file(file, places.mode)
     _try_backends(config, places)
-    found = advice(config)
+    found, kept = advice(config), _kept(where) if file is None else []
     if as_json:
         rows = [_row(each) for each in found]
-        show.as_json({"files": [str(path) for path in config.files], "config": effective(config), "advice": rows})
+        files = [str(path) for path in config.files]
+        show.as_json({"files": files, "config": effective(config), "advice": rows, "kept": kept})
         return
     click.echo(as_toml(effective(config)), nl=False)
     for each in found:
         show.line(Cell(f"{each.severity}: ", "yellow"), f"{each.where}: {each.key}: {each.text}", err=True)
         if each.hint:
             show.line(f"  hint: {each.hint}", err=True)
+    for text in kept:
+        show.line(f"note: {text}", err=True)
     if not config.files:
         show.line(f"note: there is no config in {places.config}; mcp-broker init makes one", err=True)
+
+
+def _kept(where: Where) -> list[str]:
+    """Return who keeps a version that was replaced, as a broker that runs knows it; nothing where none does."""
+    try:
+        with Client(where, socket=ADMIN, within=0.0, autostart=False) as client:
+            rows = client.call("rotation/list")["rotations"]
+    except BrokerError:
+        return []
+    return [f"secret {each['name']!r}: {each['says']}" for each in rows if each["says"]]
 
 
 def _try_backends(config: Config, places: Places) -> None:

@@ -108,7 +108,7 @@ def row_says(found: Mapping[str, Any]) -> str:
     return text.removeprefix("1 session keeps version 1 until it is restarted or the grace ends")
 
 
-def test_who_keeps_the_old_version_is_counted(tmp_path: Path) -> None:
+def test_who_keeps_the_old_version_is_counted(tmp_path: Path, mcp_broker: Path) -> None:
     """Sessions that have not asked again are said to keep the version, and resuming ends the grace for them."""
     config = CONFIG.format(program=program(tmp_path))
     with start(tmp_path / "b", config=config, secrets={"app": "old-value"}) as broker, broker.connect() as session:
@@ -116,12 +116,19 @@ def test_who_keeps_the_old_version_is_counted(tmp_path: Path) -> None:
         would = broker.admin("rotate", name="app", dry_run=True)["rotations"][0]["would"]
         broker.admin("rotate", name="app")
         kept = at(broker, "app", "grace")
+        said = [
+            subprocess.run(
+                [str(mcp_broker), word, "--dir", str(tmp_path / "b")], capture_output=True, text=True, check=False
+            )
+            for word in ("status", "check")
+        ]
         broker.admin("rotate", name="app", resume=True)
         after = at(broker, "app", "idle")
         retired = calls(tmp_path)[-1][0]
     assert "1 session keeps version 1 until it is restarted or the grace of 1h ends" == would
     assert "1 session keeps version 1 until it is restarted or the grace ends" == kept["says"]
     assert [{"version": 1, "sessions": 1}] == kept["holders"]
+    assert [True, True] == [str(kept["says"]) in each.stdout + each.stderr for each in said]
     assert "1 session keeps version 1 until it is restarted, and it may be worthless" == after["says"]
     assert ("retire", None, {"value": "old-value"}) == (retired["step"], retired["pending"], retired["previous"])
 
