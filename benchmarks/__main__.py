@@ -16,16 +16,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import audit_log
 from benchmarks import keyring as k
 from benchmarks import rig as r
 from benchmarks import vault as v
+from benchmarks.figure import Figure
 
 LINE: Final = '{"jsonrpc":"2.0","id":1,"method":"credential/issue","params":{"secret":"bench"}}\n'
 BODY: Final = "{}"
@@ -36,28 +38,6 @@ HTTP: Final = (
 LINE_END: Final = "}\n"
 HTTP_END: Final = '"version":1}'
 LEASES: Final = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One thing that was measured: what came out, from least to most, and what it should be."""
-
-    name: str
-    unit: str
-    values: list[float]
-    wanted: float
-    at_least: bool
-    note: str = ""
-
-    @property
-    def median(self) -> float:
-        """Return the middle one."""
-        return statistics.median(self.values)
-
-    @property
-    def reached(self) -> bool:
-        """Return whether the median is as good as it should be."""
-        return self.median >= self.wanted if self.at_least else self.median <= self.wanted
 
 
 def throughput(rig: r.Rig, rounds: int, seconds: float) -> Iterator[Figure]:
@@ -230,6 +210,10 @@ PARTS: Final[dict[str, Callable[[r.Rig, int, float], Iterator[Figure]]]] = {
     "standing": standing,
     "keyring": keyring,
     "vault": vault,
+    "verify": audit_log.verifying,
+    "copies": audit_log.copying,
+    "tampering": audit_log.tampering,
+    "kills": audit_log.killing,
 }
 
 
