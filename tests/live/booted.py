@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -125,8 +125,10 @@ def _init_of(container: subprocess.Popen[bytes]) -> int:
     children = Path(f"/proc/{container.pid}/task/{container.pid}/children")
     while time.monotonic() < until and container.poll() is None:
         for child in children.read_text().split():
-            if Path(f"/proc/{child}/exe").readlink().name == "systemd":
-                return int(child)
+            # One that has just ended says nothing any more.
+            with suppress(OSError):
+                if Path(f"/proc/{child}/exe").readlink().name == "systemd":
+                    return int(child)
         time.sleep(0.05)
     message = f"{container.args!r} does not boot"
     raise TimeoutError(message)

@@ -62,12 +62,10 @@ os.execv("{BROKER}", ["{BROKER}", "exec", "app", "--system"])
 
 OWN: Final = f"""
 cd
-mkdir -p ~/.local/bin ~/.config/systemd
+mkdir -p ~/.local/bin
 ln -s {BROKER} ~/.local/bin/mcp-broker
-mv ~/units ~/.config/systemd/user
 PATH=~/.local/bin:$PATH
-systemctl --user daemon-reload
-systemctl --user enable --now mcp-broker.socket mcp-broker-admin.socket
+mcp-broker service install --user
 mcp-broker init --yes
 printf '[servers.scripts]\nallow = ["github"]\n' > ~/.config/mcp-broker/broker.d/scripts.toml
 printf hunter2 | mcp-broker secret set --user github
@@ -76,6 +74,13 @@ mcp-broker status --user --json >status.json
 {PYTHON} -c 'import json; status = json.load(open("status.json")); print(status["mode"], status["healthy"])'
 """
 """What the README says for a user."""
+
+ONCE: Final = """
+cd
+~/.local/bin/mcp-broker get --user github
+systemctl --user list-units 'mcp-broker*'
+"""
+"""What a user types who has no units."""
 
 CREDENTIAL: Final = "/etc/credstore.encrypted/mcp-broker-master-key"
 
@@ -93,7 +98,6 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         pytest.skip(f"needs {PYTHON} 3.11 or later, with venv")
     with booted(tmp_path_factory.mktemp("booted")) as host:
         host.do("useradd", "--create-home", "dev")
-        host.do("systemd-sysusers")
         host.do(
             "sh",
             "-c",
@@ -107,8 +111,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         host.write("/etc/mcp-broker/broker.toml", CONFIG)
         for unit, server in (("mcp-app.service", "app"), ("mcp-conn@.service", "conn"), ("other.service", "app")):
             host.write(f"/etc/systemd/system/{unit}", WORKLOAD.format(broker=BROKER, server=server))
-        host.do("systemctl", "daemon-reload")
-        host.do("systemctl", "enable", "--now", "mcp-broker.service")
+        host.do(BROKER, "service", "install", "--system")
         host.do(BROKER, "secret", "set", "--system", "app-db", "password", stdin="hunter2")
         yield host
 
@@ -184,7 +187,38 @@ def test_a_member_of_the_group_is_an_admin_and_another_user_is_not(host: Host) -
 
 def test_a_user_has_a_broker_of_their_own(host: Host) -> None:
     """A user's units start the user's own broker at the first call, under the user's manager."""
-    host.do("cp", "-r", "/root/mcp-broker-source/systemd/user", "/home/dev/units")
-    host.do("chown", "-R", "dev:dev", "/home/dev/units")
     done = as_session(host, "sh", "-ec", OWN)
     assert (0, ["hunter2", "user True"]) == (done.returncode, done.stdout.splitlines()[-2:])
+
+
+def test_installing_again_changes_nothing(host: Host) -> None:
+    """The command says of each file that it is there, and the broker runs on."""
+    before = host.do("systemctl", "show", "--property=MainPID", "mcp-broker.service")
+    said = host.do(BROKER, "service", "install", "--system")
+    after = host.do("systemctl", "show", "--property=MainPID", "mcp-broker.service")
+    assert (5, 0, before) == (said.count("there  "), said.count("put  "), after)
+
+
+def test_a_user_s_broker_is_started_without_units(host: Host) -> None:
+    """Where the host has no broker and the user no units, a command has the user's systemd start one for once."""
+    host.do("mv", "/etc/mcp-broker", "/etc/moved")
+    # Nor is it to look like a container, which it is.
+    host.do("rm", "-f", "/.dockerenv", "/run/.containerenv", "/run/systemd/container")
+    try:
+        as_session(host, "sh", "-ec", "cd; ~/.local/bin/mcp-broker service install --user --remove")
+        done = as_session(host, "sh", "-ec", ONCE)
+        left = host.run("ls", "/home/dev/.config/systemd/user").stdout.split()
+    finally:
+        host.do("mv", "/etc/moved", "/etc/mcp-broker")
+    assert ("hunter2", True) == (done.stdout[:7], "mcp-broker-on-demand.service" in done.stdout), done.stderr
+    assert [] == [name for name in left if name.startswith("mcp-broker")]
+
+
+def test_removing_leaves_nothing_of_it(host: Host) -> None:
+    """The units, the user's group file and the sockets go; what an admin has put beside them stays."""
+    host.do(BROKER, "service", "install", "--system", "--remove")
+    places = ("/etc/systemd/system", "/etc/sysusers.d", "/etc/tmpfiles.d")
+    left = [name for place in places for name in host.run("ls", place).stdout.split()]
+    active = host.run("systemctl", "is-active", "mcp-broker.service", "mcp-broker.socket").stdout.split()
+    assert ["mcp-broker.service.d"] == [name for name in left if name.startswith("mcp-broker")]
+    assert {"inactive"} == set(active)
