@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.live import test_refusals as refusals
 from tests.live.programs import INSTALLED, LEGACY, MODERN, PATIENCE, broker, everything, installed, leases, table
 from tests.running import until
 
@@ -67,3 +68,14 @@ def test_its_user_reads_why_a_server_does_not_start(mcp_broker: Path, directory:
         error = seen(mcp_broker, ["github", "--dir", str(directory)], mode)["error"]
     assert "no server is called 'github'" in error["message"]
     assert "mcp-broker server list" in error["message"]
+
+
+@each_mode
+@pytest.mark.parametrize("case", refusals.CASES.values(), ids=refusals.CASES)
+def test_its_user_reads_every_reason(mcp_broker: Path, directory: Path, mode: str, case: refusals.Case) -> None:
+    """Locked, denied, missing or mistyped: what the client shows is that, and not that a connection was closed."""
+    with case.surroundings(directory):
+        error = seen(mcp_broker, ["github", "--dir", str(directory)], mode)["error"]
+    assert (case.code, True, True) == (error["code"], case.why in error["message"], case.mend in error["message"]), (
+        error
+    )

@@ -37,6 +37,16 @@ def running(config: str) -> Callable[[Path], AbstractContextManager[object]]:
     return one
 
 
+@contextmanager
+def locked(directory: Path) -> Iterator[object]:
+    """Run a broker whose master key has gone since the secret was stored."""
+    with broker(directory, WITHOUT_ITS_SECRET, token="made up") as running:
+        running.stop()
+        (running.places.state / "master.key").unlink()
+        running.launch()
+        yield running
+
+
 class Case(NamedTuple):
     """Something that is wrong, and what its user should read of it."""
 
@@ -49,6 +59,8 @@ class Case(NamedTuple):
 CASES = {
     "unknown": Case(running(""), -32001, "no server is called 'github'", "mcp-broker server list"),
     "somebody else's": Case(running(SOMEBODY_ELSES), -32001, "wants uid:54321", "selectors of [servers.github]"),
+    "mistyped": Case(running(table("githup", ["true"])), -32001, "no server is called 'github'", "githup"),
+    "locked": Case(locked, -32002, "master.key is missing", "mcp-broker init"),
     "no secret": Case(running(WITHOUT_ITS_SECRET), -32003, "'token'", "mcp-broker secret set token"),
     "no program": Case(running(WITHOUT_ITS_PROGRAM), -32008, "no-such-program", "command -v no-such-program"),
     "no broker": Case(nullcontext, -32003, "no broker answers", "mcp-broker init"),
