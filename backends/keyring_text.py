@@ -22,6 +22,12 @@ from backends.base import CorruptError, Version
 KEPT: Final = 10
 """Versions that a ledger remembers. It remembers when they were written, not what they were."""
 
+_MOST_VERSIONS: Final = 2**53
+"""More than anybody writes, and less than the whole numbers of JSON and of SQLite can hold."""
+
+_LATEST: Final = 253_402_300_799
+"""Unix seconds of the last second that a date can be written for, of the year 9999."""
+
 _ONE: Final = "value"
 _MARK: Final = "mcp-broker fields"
 _WITHIN: Final = len(_MARK) + 8
@@ -43,11 +49,19 @@ def unpacked(text: str) -> Mapping[str, str]:
         fields = json.loads(text)[_MARK]
     except (ValueError, KeyError, TypeError, RecursionError):
         fields = None
-    if not isinstance(fields, dict) or not fields or not all(isinstance(value, str) for value in fields.values()):
+    if not isinstance(fields, dict) or not fields or not all(_is_text(each) for each in (*fields, *fields.values())):
         # The cause would hold the values.
         message = "an item that should hold fields is not the JSON of them any more"
         raise CorruptError(message, hint="mcp-broker secret set NAME FIELD...")
     return fields
+
+
+def _is_text(found: object) -> bool:
+    """Return whether this is text that can be written as UTF-8: JSON can spell halves of characters."""
+    try:
+        return isinstance(found, str) and found.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def _marked(text: str) -> bool:
@@ -126,22 +140,29 @@ def encode(ledger: Ledger) -> str:
 
 
 def decode(text: str | None) -> Ledger | None:
-    """Return the ledger in a text; None where there is none, or where somebody has broken it: it holds no value."""
+    """
+    Return the ledger in a text; None where there is none, or where somebody has broken it: it holds no value.
+
+    Any program of the same user can write there. What comes out is what ``encode``
+    could have written, so that nothing after this trips over it.
+    """
     if text is None:
         return None
     try:
         found = json.loads(text)
-        versions = tuple(_version(row, current=not place) for place, row in enumerate(found["versions"]))
-        return Ledger(str(found["salt"]), str(found["digest"]), versions) if versions else None
-    except (ValueError, KeyError, TypeError, RecursionError):
+        versions = tuple(_version(row, current=not place) for place, row in enumerate(found["versions"][:KEPT]))
+        salt, digest = str(found["salt"]), str(found["digest"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
+    return Ledger(salt, digest, versions) if versions and salt.isascii() and digest.isascii() else None
 
 
 def _version(row: Any, *, current: bool) -> Version:  # noqa: ANN401 -- whatever stands there
-    number, created_at, fields = row
-    return Version(
-        number=int(number), created_at=float(created_at), fields=tuple(str(name) for name in fields), current=current
-    )
+    number, created_at, fields = int(row[0]), float(row[1]), tuple(str(name) for name in row[2])
+    if not 0 < number <= _MOST_VERSIONS or not 0 <= created_at <= _LATEST or not all(map(_is_text, fields)):
+        message = "no version"
+        raise ValueError(message)
+    return Version(number=number, created_at=created_at, fields=fields, current=current)
 
 
 def encode_names(names: frozenset[str]) -> str:

@@ -74,8 +74,10 @@ def test_a_value_that_is_json_is_one_value() -> None:
         '{"mcp-broker fields": {"a": 1}}',
         '{"mcp-broker fields": {}}',
         '{"mcp-broker fields are": "canary"}',
+        '{"mcp-broker fields": {"a": "canary\\ud800"}}',
+        '{"mcp-broker fields": {"canary\\ud800": "b"}}',
     ],
-    ids=["cut off", "no object", "number", "empty", "other"],
+    ids=["cut off", "no object", "number", "empty", "other", "half a character", "half a name"],
 )
 def test_fields_that_somebody_has_broken_are_an_error_without_them(text: str) -> None:
     """What says that it holds fields and does not is not issued, and not quoted."""
@@ -127,6 +129,37 @@ def test_a_ledger_holds_no_value() -> None:
 def test_a_ledger_that_somebody_has_broken_is_none(text: str | None) -> None:
     """Nothing that stands there stops a secret from being read."""
     assert decode(text) is None
+
+
+def broken(*, salt: str = "s", digest: str = "d", version: str = '[1, 1.5, ["value"]]') -> str:
+    """Return a ledger as another program may leave it, by default a whole one."""
+    return f'{{"salt": "{salt}", "digest": "{digest}", "versions": [{version}]}}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        broken(salt="\\ud800"),
+        broken(digest="é"),
+        broken(version="[Infinity, 1, []]"),
+        broken(version=f"[{10**400}, 1, []]"),
+        broken(version="[0, 1, []]"),
+        broken(version="[1, NaN, []]"),
+        broken(version="[1, 1e300, []]"),
+        broken(version='[1, 1, ["\\ud800"]]'),
+    ],
+    ids=["salt", "digest", "no end", "too many", "zero", "no time", "no date", "half a character"],
+)
+def test_a_ledger_that_nothing_of_ours_has_written_is_none(text: str) -> None:
+    """What has the shape of a ledger and would be tripped over later is none, and the versions begin anew."""
+    found = decode(text)
+    assert (None, 1) == (found, noted(found, "canary", now=9, salt="t").newest.number)
+
+
+def test_a_ledger_of_another_program_is_cut_to_what_is_remembered() -> None:
+    """However many versions somebody has written there, no more are kept than of our own; a whole one is taken."""
+    found = decode(broken(version=", ".join(f'[{number}, 1.5, ["value"]]' for number in range(99, 0, -1))))
+    assert (KEPT, 99) == (found and len(found.versions), found and found.newest.number)
 
 
 @given(st.frozensets(TEXT))
