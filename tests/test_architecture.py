@@ -48,6 +48,7 @@ ROOMS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "broker.client": frozenset({"broker", "broker.errors", "broker.launch", "broker.paths", "broker.api.messages"}),
         "broker.cli": frozenset(
             "broker broker.cli broker.client broker.config broker.core broker.errors broker.paths broker.setup "
+            "broker.clients broker.config_files broker.trial "
             "broker.service_units broker.lock "
             "broker.launch broker.api.messages broker.audit_pages broker.audit_keys backends.base "
             "backends.registry".split(),

@@ -40,7 +40,7 @@ def commands(group: click.Group, *above: str) -> Iterator[str]:
 def test_the_readme_names_every_command_and_no_other() -> None:
     """The commands in the README's table are those that the program has."""
     named = [words.split() for cell in table("command |") for words in re.findall(r"`([^`]+)`", cell)]
-    typed = {" ".join(word for word in words if re.fullmatch("[a-z]+", word)) for words in named}
+    typed = {" ".join(word for word in words if re.fullmatch("[a-z]+(-[a-z]+)*", word)) for words in named}
     assert set(commands(mcp_broker)) == typed
 
 

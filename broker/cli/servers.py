@@ -1,19 +1,21 @@
 """
-``server``: which servers the config names, and the kill switch.
+``server``: which servers the config names, more of them and fewer, and the kill switch.
 
-This module refuses to write the config.
+This module refuses to do the latter two itself: ``server_add`` and ``server_rm`` do.
 """
 
 import click
 
 from broker.cli import leases, options, show
+from broker.cli.server_add import add
+from broker.cli.server_rm import rm
 from broker.cli.show import Cell
 from broker.client import Where
 
 
-@click.group()
+@click.group(commands=[add, rm])
 def server() -> None:
-    """List servers, and take back all that one holds."""
+    """Add, list and remove servers, and take back all that one holds."""
 
 
 @server.command("list")
@@ -39,7 +41,7 @@ def list_(*, where: Where, as_json: bool) -> None:
     show.table(
         ("NAME", "SECRETS", "FOR", "LEASES", "COMMAND"),
         rows,
-        empty='no server is named; the smallest is [servers.NAME] with command = ["…"] in broker.toml',
+        empty="no server is named; add one: mcp-broker server add NAME --secret VARIABLE -- COMMAND",
     )
 
 

@@ -82,6 +82,11 @@ def is_terminal() -> bool:
     return not _is_plain(err=False)
 
 
+def is_asked() -> bool:
+    """Return whether somebody sits at stdin who can be asked."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def _is_plain(*, err: bool) -> bool:
     stream = sys.stderr if err else sys.stdout
     return not stream.isatty() or os.environ.get("TERM") == "dumb"

@@ -9,7 +9,7 @@ import getpass
 import json
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -131,3 +131,30 @@ def _none_empty(values: dict[str, str]) -> dict[str, str]:
             message = f"the value of {field!r} is empty" if field != ONE else "the value is empty"
             raise RequestError(message, hint="mcp-broker secret rm NAME removes a secret")
     return values
+
+
+def of_variables(kept: Mapping[str, str], hint: str) -> dict[str, str]:
+    """
+    Ask for the value of each variable; without a terminal stdin is the one, or a JSON object of all.
+
+    Args:
+        kept: each variable, and where its value will be kept, in words.
+        hint: what to do where a terminal cannot be asked.
+
+    """
+    if not kept:
+        return {}
+    if sys.stdin is not None and sys.stdin.isatty():
+        found = {name: _typed(f"{name} ({where}): ", hint) for name, where in kept.items()}
+    elif len(kept) == 1:
+        found = dict.fromkeys(kept, _stdin().removesuffix("\n"))
+    else:
+        found = from_json()
+    if found.keys() != kept.keys():
+        message = f"the JSON on stdin has to have a value for each of {', '.join(kept)}, and nothing else"
+        raise RequestError(message, hint=hint)
+    empty = next((name for name, value in found.items() if not value), None)
+    if empty is not None:
+        message = f"the value of {empty} is empty"
+        raise RequestError(message, hint="the same again, with the value typed, or on stdin where there is no terminal")
+    return found

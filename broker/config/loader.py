@@ -55,6 +55,30 @@ def load(places: Places, *, types: Collection[str] | None = None) -> Config:
     return build(_documents(found, uid=uid), mode=places.mode, uid=uid, types=types)
 
 
+def load_drafts(places: Places, drafts: Mapping[Path, str]) -> Config:
+    """
+    Return the config that there would be if some files had another text, to try a change before it is made.
+
+    Args:
+        places: where to look.
+        drafts: files and their text; one that is empty is left out.
+
+    Raises:
+        InvalidConfigError: what is wrong, with file, line and key.
+
+    """
+    uid = os.geteuid()
+    found = files.find(places)
+    files.check_directories(found, uid=uid)
+    kept = _documents([path for path in found if path not in drafts], uid=uid)
+    changed = [parse(text, path) for path, text in drafts.items() if text]
+    return build(sorted([*kept, *changed], key=_reading_order), mode=places.mode, uid=uid)
+
+
+def _reading_order(document: Document) -> tuple[bool, Path]:
+    return document.file.name != files.MAIN, document.file
+
+
 def load_file(path: Path, mode: Mode, *, types: Collection[str] | None = None) -> Config:
     """
     Return the config that a single file makes, to check it: who owns it does not matter yet.
