@@ -147,7 +147,7 @@ class VaultBackend:
                 self._asking.soon(self._discard(VaultLease(child=child.accessor)))
             raise
         if not found.kept:
-            answer, _ = await self._asking.ask(self._calls.fetching(found), what=path)
+            answer, _ = await self._asking.ask(self._calls.fetching(found), what=path, reading=True)
             return self._of_answer(found, answer)
         key = (path, msgspec.json.encode(dict(params)) if params else b"")
         credential: Credential = await self._asking.once(key, lambda: self._current(key, found))
@@ -348,7 +348,7 @@ class VaultBackend:
         before = self._read.get(key)
         for pause in (*_LAGS, None):
             try:
-                answer, _ = await self._asking.ask(self._calls.fetching(found), what=key[0])
+                answer, _ = await self._asking.ask(self._calls.fetching(found), what=key[0], reading=True)
             except SecretNotFoundError:
                 if before is None or pause is None or len(self._options.addresses) == 1:
                     self._read.pop(key, None)

@@ -65,6 +65,7 @@ class Asking:
         *,
         what: str,
         minting: bool = False,
+        reading: bool = False,
         kept: Kept | None = None,
         token: Any = None,  # noqa: ANN401
     ) -> tuple[Answer, Kept]:
@@ -77,7 +78,7 @@ class Asking:
         for last in (False, True):
             own = kept if kept is not None and not last else await self._tokens.current()
             try:
-                return await self._line.ask(say, token=token or own.secret, minting=minting), own
+                return await self._line.ask(say, token=token or own.secret, minting=minting, reading=reading), own
             except fault_error as error:
                 fault = error.fault  # type: ignore[attr-defined]  # of a class that is loaded late
                 if fault.kind is Kind.FORBIDDEN and not last and token is None and not await self._tokens.lives(own):
@@ -130,7 +131,7 @@ class Asking:
 
     async def _locate(self, path: str) -> Mount | None:
         try:
-            answer, _ = await self.ask(self.calls.locating(path.strip("/")), what=path)
+            answer, _ = await self.ask(self.calls.locating(path.strip("/")), what=path, reading=True)
         except (SecretNotFoundError, MisconfiguredError, RefusedError):
             # Refused is also what this path says where nothing is mounted: what asks next knows which of the two.
             return None

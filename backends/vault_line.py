@@ -38,6 +38,7 @@ _LOOK_AGAIN: Final = 5.0
 """Seconds after which, while a standby is asked, somebody looks whether there is an active node again."""
 
 _HEALTH_SECONDS: Final = 2.0
+_JUST_BEFORE: Final = 0.05
 _UNSTICK_SECONDS: Final = 0.5
 
 _NOT_DONE: Final = frozenset(
@@ -69,6 +70,8 @@ class Line:
         self._silent = 0.0
         """When somebody has given up waiting, and nobody had got an answer since that one asked."""
         self._pacing = Pacing()
+        self._leader = Pacing()
+        """When the next question may go out that only an active node can answer, while there is none."""
         self._why: BackendError = UnavailableError("it was not asked yet")
         self.http: Any = None
 
@@ -100,7 +103,7 @@ class Line:
         self._worker.stop()
         self.renew_certificates()
 
-    async def ask(self, say: Spoken, *, token: Secret | None, minting: bool = False) -> Answer:
+    async def ask(self, say: Spoken, *, token: Secret | None, minting: bool = False, reading: bool = False) -> Answer:
         """
         Ask, within the configured time-out.
 
@@ -108,6 +111,7 @@ class Line:
             say: what to ask, called on a thread.
             token: what it is asked with.
             minting: whether asking twice would make two of something.
+            reading: whether a standby can answer it by itself.
 
         Raises:
             FaultError: the server has answered this very request with no.
@@ -119,15 +123,27 @@ class Line:
         now = self._clock()
         if not self._pacing.may(now):
             _again(self._why)
+        if not reading and not self._leader.may(now):
+            raise UnavailableError(_LEADERLESS, hint=_STATUS)
         end = now + self._options.timeout
         self._pacing.trying(now, self._options.timeout)
         await self._find_active(now)
         try:
             answer = await self._anywhere(say, token, minting=minting, end=end)
+        except _LeaderlessError as error:
+            # Standbys answer: what they can do themselves goes on.
+            self._answered()
+            self._leader.failed(self._clock(), jitter=random.random())  # noqa: S311 -- jitter
+            raise UnavailableError(error.message, hint=error.hint) from None
         except (LockedError, UnavailableError, OutcomeUnknownError) as error:
             self._failed(error, since=now)
             raise
+        except self.http.FaultError:
+            self._answered()
+            raise
         self._answered()
+        if not reading:
+            self._leader.succeeded()
         if answer.date is not None:
             self.skew = answer.date - time.time()
         return answer
@@ -143,12 +159,10 @@ class Line:
                 answer = await self._once(address, say, token, end)
             except self.http.NotSentError as error:
                 failures.append(_unreachable(address, str(error)))
-                continue
             except self.http.CutError:
                 if minting:
                     raise _unknown(address, "its answer was cut off or came too late") from None
                 failures.append(UnavailableError(f"{address} has not answered in time", hint=_STATUS))
-                continue
             except self.http.FaultError as error:
                 fault: Fault = error.fault
                 if fault.kind is Kind.REDIRECT and not redirected:
@@ -157,18 +171,15 @@ class Line:
                     continue
                 if fault.kind not in _NOT_DONE | _MAYBE_DONE:
                     self._prefer(address)
-                    self._answered()
                     raise
-                if minting and fault.kind in _MAYBE_DONE:
-                    raise _unknown(address, f"it answered with status {fault.status}") from None
-                if fault.kind is Kind.LIMITED:
-                    # The others count together with it, and asking them too is what the limit is against.
-                    raise _failure(address, fault) from None
-                failures.append(_failure(address, fault))
-                continue
-            self._prefer(address)
-            return answer
-        raise _worst(failures)
+                failures.append(_failed_there(address, fault, minting=minting))
+            else:
+                self._prefer(address)
+                return answer
+        worst = _worst(failures)
+        if redirected and type(worst) is UnavailableError:
+            raise _LeaderlessError(worst.message, hint=worst.hint)
+        raise worst
 
     async def _once(self, address: Address, say: Spoken, token: Secret | None, end: float) -> Answer:
         """Ask one address. Raises what the thread raises; after the deadline it is woken, and says what it knows."""
@@ -193,7 +204,13 @@ class Line:
         seconds = end - self._clock()
         if seconds <= 0 or self._silent > since:
             raise self.http.NotSentError(_CROWDED)
-        return say(self._wire(address).adapter(call, token, seconds))
+        try:
+            return say(self._wire(address).adapter(call, token, seconds))
+        except self.http.CutError:
+            # The socket's own time-out may come a moment before the loop's, and this thread is free for the next then.
+            if self._clock() >= end - _JUST_BEFORE and self._last <= since:
+                self._silent = self._clock()
+            raise
 
     def _wire(self, address: Address) -> "Wire":
         """Return the connections to an address, on a thread: certificates are read the first time."""
@@ -273,6 +290,7 @@ class Line:
 
 
 _CROWDED: Final = "too many requests are under way, and no time is left for this one"
+_LEADERLESS: Final = "no node of the cluster is active now"
 _NO_NETWORK: Final = ("address family not supported", "network is unreachable", "not permitted", "name resolution")
 _HTTPS_PORT: Final = 443
 _HTTP_PORT: Final = 80
@@ -296,6 +314,10 @@ class PathError(UnavailableError):
     """The server has failed at this very path; others may work."""
 
 
+class _LeaderlessError(UnavailableError):
+    """Standbys answer, and say to ask an active node that is not there."""
+
+
 def _health(adapter: "VaultAdapter") -> Answer:
     return adapter.get("/v1/sys/health")  # type: ignore[no-any-return]  # hvac has no types
 
@@ -315,6 +337,16 @@ def _unreachable(address: Address, why: str) -> BackendError:
     else:
         hint = f"is the server there? curl {address}/v1/sys/health"
     return UnavailableError(f"{address}: {why}", hint=hint)
+
+
+def _failed_there(address: Address, fault: Fault, *, minting: bool) -> BackendError:
+    """Return what a fault means that the next address may not have; raise where nobody else may be asked."""
+    if minting and fault.kind in _MAYBE_DONE:
+        raise _unknown(address, f"it answered with status {fault.status}")
+    if fault.kind is Kind.LIMITED:
+        # The others count together with it, and asking them too is what the limit is against.
+        raise _failure(address, fault)
+    return _failure(address, fault)
 
 
 def _unknown(address: Address, why: str) -> BackendError:

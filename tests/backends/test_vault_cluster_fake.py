@@ -113,6 +113,30 @@ def test_nothing_older_is_handed_out_than_before(two: Two, run: Run[Any]) -> Non
     run(story())
 
 
+def test_a_standby_goes_on_reading_while_nobody_can_be_asked_to_mint(two: Two, run: Run[Any]) -> None:
+    """Without an active node every mint fails, and every read that the standby can answer itself succeeds."""
+    two.write("known")
+    two.standby.node.behind = 0
+
+    async def story() -> tuple[int, int]:
+        backend = await opened(two.backend())
+        await issue(backend, "secret/app")
+        two.kill()
+        minted = read = 0
+        for number in range(20):
+            with contextlib.suppress(UnavailableError):
+                await issue(backend, RO, intent=str(number))
+                minted += 1
+            with contextlib.suppress(UnavailableError):
+                await issue(backend, "secret/app")
+                read += 1
+        await backend.close()
+        return minted, read
+
+    minted, read = run(story())
+    assert (0, True) == (minted, read >= 19)
+
+
 def test_a_redirect_to_a_dead_node_means_wait(two: Two, run: Run[Any]) -> None:
     """While the standby sends to a dead node nothing is minted and little is asked; then leases go on as they were."""
     before = set(leases(two.world, RO))
