@@ -185,3 +185,8 @@ def test_age_is_a_promise() -> None:
         too_old(plan, Timing(), 1e12),
     ]
     assert [False, True, False] == found
+
+
+def test_a_line_that_goes_in_circles_ends() -> None:
+    """Whatever names the times, the search for the next one ends."""
+    assert None is next_moment(lambda _: datetime(1999, 1, 1), UTC, 1e9)  # noqa: DTZ001 -- by the wall
