@@ -19,6 +19,8 @@ def needed(running: Running) -> bool:
         or len(running.endings.revoker)
         or running.rotations.targets
         or running.rotations.tasks
+        # What was refused is kept in memory for a day, for who looks why their client shows nothing.
+        or running.refusals.latest()
         or running.audit.state().waiting
     )
 

@@ -25,6 +25,9 @@ from broker.errors import UnavailableError
 SETTLED: Final = 2.0
 """Seconds in which the files do not change any more, so that an installer has ended."""
 
+FRESH: Final = 0.05
+"""Seconds for which a look at the files is good: an installer takes longer to put anything in their place."""
+
 TRY_AGAIN: Final = 30.0
 """Seconds before a new program that does not load is tried again."""
 
@@ -76,16 +79,25 @@ class Guard:
     def __init__(self, installed: Installed) -> None:
         """Watch over these files."""
         self._installed = installed
+        self._looked = 0.0
+        self._foreign = False
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Leave the search to others, unless what they would find belongs to another installation."""
         del path, target
-        if fullname.partition(".")[0] not in sys.stdlib_module_names and self._installed.changed():
+        if fullname.partition(".")[0] not in sys.stdlib_module_names and self._changed():
             message = "the broker was upgraded and is about to start again"
             raise UnavailableError(message, hint="try again in a few seconds")
         return None
+
+    def _changed(self) -> bool:
+        """Return whether the files were others a moment ago: a library brings hundreds of modules at once."""
+        now = time.monotonic()
+        if now - self._looked > FRESH:
+            self._looked, self._foreign = now, self._installed.changed()
+        return self._foreign
 
 
 async def loads() -> str:

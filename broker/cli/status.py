@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+import broker
 from broker.cli import moments, options, show
 from broker.cli.show import Cell
 from broker.client import Where
@@ -28,6 +29,9 @@ def status(*, where: Where, as_json: bool) -> None:
         show.as_json({**found, "rotations": rotations, "socket": path})
         return
     _headline(found, path)
+    if found["version"] != broker.__version__:
+        text = f"this command is version {broker.__version__}, of another installation than the broker's"
+        show.line(Cell("note: ", "yellow"), text)
     _problems(found)
     _backends(found["backends"])
     _rotations(rotations)

@@ -140,7 +140,8 @@ def _taken(lock: int) -> bool:
 
 def _said_since(lock: int, begun: int) -> str:
     """Return what a broker said that could not be started since ``begun``, or nothing."""
-    if lock < 0 or os.fstat(lock).st_mtime_ns < begun:
+    # One from the time to come is from before a clock was set back.
+    if lock < 0 or not begun <= os.fstat(lock).st_mtime_ns <= time.time_ns():
         return ""
     return os.pread(lock, 4096, 0).decode("utf-8", "replace")
 

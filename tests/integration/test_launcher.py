@@ -23,7 +23,7 @@ COMMANDS: Final = [["exec", "--help"], ["--version"]]
 each_command = pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 
 
-PIP: Final = [sys.executable, "-I", "-m", "pip", "--disable-pip-version-check", "--quiet"]
+PIP: Final[list[str | Path]] = [sys.executable, "-I", "-m", "pip", "--disable-pip-version-check", "--quiet"]
 
 
 def built(directory: Path, *, version: str = broker.__version__) -> Path:
