@@ -81,6 +81,7 @@ class Upkeep:
         self._tasks: set[asyncio.Task[None]] = set()
         self._began: chain.Head | None = None
         self._next = 0.0
+        self._said_removed = 0
         self.last: c.Signed | None = None
         """The last checkpoint."""
         self.trouble = ""
@@ -224,7 +225,9 @@ class Upkeep:
         segments = await self._on_thread(partial(audit_packing.earlier, self._directory), PATIENCE)
         old = removable(segments, now=self._clock(), keep=keep, covered=covered, taken=self.taken())
         for each in old:
-            await self._audit.record(c.REMOVED, segment=each.number, records=each.last)
+            if each.number > self._said_removed:
+                await self._audit.record(c.REMOVED, segment=each.number, records=each.last)
+                self._said_removed = each.number
             await self._on_thread(partial(audit_packing.remove, self._directory, each.number, self._files), PATIENCE)
 
     async def _on_thread(self, job: Callable[[], Found], seconds: float) -> Found:

@@ -24,8 +24,8 @@ from broker.sinks import cursor as k
 from broker.sinks.ahead import Ahead
 from broker.sinks.speaking import Message, SinkError, Speaker
 
-REST: Final = 24.0
-"""How many times longer it rests than it works: at most 4 % of one core go into copies."""
+REST: Final = 40.0
+"""How many times longer it rests than it works: at most 2.5 % of one core go into copies."""
 
 LEAST_REST: Final = 0.05
 LONGEST_REST: Final = 2.0

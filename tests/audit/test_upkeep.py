@@ -17,6 +17,7 @@ from broker.core.retention import Kept, removable
 from tests.audit.killing import judged, killed, page_text
 from tests.audit_steps import QUICK, recovered, until
 from tests.fakes.bad_disk import BadDisk
+from tests.running import start
 
 SMALL = AuditConfig(segment_bytes=1000, checkpoint=3600.0)
 
@@ -199,3 +200,22 @@ KILLS = 12
 def test_nothing_is_lost_over_kills_under_load(tmp_path: Path) -> None:
     """Whatever a broker was at when it was killed, what it had answered is on record, and the whole log verifies."""
     assert [] == killed(tmp_path / "b", KILLS)
+
+
+def test_a_log_that_was_cut_while_the_broker_was_stopped_is_told_at_the_start(tmp_path: Path) -> None:
+    """A broker that finds fewer records than its last checkpoint vouches for says so, at once and from then on."""
+    with start(tmp_path / "b", secrets={"github": "made up"}) as broker:
+        for _ in range(5):
+            broker.call("credential/issue", secret="github")
+        broker.stop()
+        path = broker.places.audit / "audit.jsonl"
+        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3]))
+        broker.launch()
+        state = broker.admin("status")["audit"]
+        assert ("damaged", True) == (state["state"], "its end was cut off" in state["detail"])
+        raised = [each["why"] for each in broker.records() if each["event"] == "alarm/raised"]
+        assert raised[:1] == ["chain-broken"]
+        broker.call("credential/issue", secret="github")
+        broker.stop()
+        kinds = {each.kind for each in judged(broker.places.audit).findings if each.alarm}
+        assert kinds & {"rewritten", "cut-off"}
