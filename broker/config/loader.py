@@ -213,7 +213,16 @@ def _backends(tables: Mapping[str, Table], types: Collection[str] | None) -> dic
 
 
 def _secrets(tables: Mapping[str, Table], backends: Collection[str]) -> dict[str, SecretConfig]:
-    return {name: sections.secret(name, table, backends) for name, table in tables.items()}
+    found = {name: sections.secret(name, table, backends) for name, table in tables.items()}
+    replaced: dict[tuple[str, str], str] = {}
+    for name, secret in found.items():
+        if secret.rotate is None:
+            continue
+        first = replaced.setdefault((secret.backend, secret.path), name)
+        if first != name:
+            # Two rotations of one credential would each undo what the other has set.
+            tables[name].reject("rotate", text=f'the secret "{first}" is at the same path, and is replaced already')
+    return found
 
 
 def _servers(tables: Mapping[str, Table], *, mode: Mode, uid: int) -> dict[str, ServerConfig]:

@@ -133,3 +133,19 @@ def test_the_effective_config_can_be_read_again() -> None:
     config = built(text)
     again = built(as_toml(effective(config)))
     assert (config.secrets, config.backends) == (again.secrets, again.backends)
+
+
+def test_one_credential_is_replaced_by_one_entry() -> None:
+    """Two names for one path cannot both be replaced: each would undo what the other has set."""
+    text = """
+        [secrets.a]
+        path = "one"
+        rotate = { generate = {} }
+        [secrets.one]
+        rotate = { generate = {} }
+        [secrets.c]
+        path = "one"
+    """
+    with pytest.raises(InvalidConfigError) as caught:
+        built(text)
+    assert ["secrets.one.rotate"] == [each.key for each in caught.value.problems]
