@@ -35,6 +35,7 @@ COMMANDS: Final = MappingProxyType(
         "lease": ("leases:lease", "List and revoke leases."),
         "server": ("servers:server", "Add, list and remove servers, and take back all that one holds."),
         "client-config": ("client_config:client_config", "Print a server's entry as a client wants it."),
+        "completion": ("completion:completion", "Print what completes our commands in a shell."),
         "explain": ("explain:explain", "Say whether something would be allowed, and by which rule."),
         "metrics": ("metrics:metrics", "Print what the broker counts, for Prometheus."),
         "audit": ("audit:audit", "Verify and read the audit log."),

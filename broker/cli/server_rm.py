@@ -97,7 +97,8 @@ def _change(before: Config, name: str, going: Sequence[str], places: Places) -> 
 
 
 def _confirm(name: str, going: Sequence[str], where: Where) -> None:
-    what = f"{name} and {', '.join(going)} with all versions" if going else f"{name}, which has no secret of its own,"
+    secrets = "secret" if len(going) == 1 else "secrets"
+    what = f"{name} and the {secrets} {', '.join(going)}" if going else f"{name}, which has no secret of its own,"
     if sys.stdin is None or not sys.stdin.isatty():
         message = f"removing {what} needs a yes, and there is no terminal to ask on"
         raise RequestError(message, hint=f"mcp-broker server rm {name} --purge --yes{options.again(where)}")

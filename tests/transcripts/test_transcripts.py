@@ -16,7 +16,7 @@ from tests.transcripts.transcript import TranscriptError, read, session
 
 HERE: Final = Path(__file__).parent
 
-SESSIONS: Final = ["demo", "lifecycle", "mistakes", "secrets"]
+SESSIONS: Final = ["demo", "lifecycle", "mistakes", "secrets", "servers"]
 
 NEWCOMER: Final = 54321
 """A uid without a name, and so with the home that HOME says."""
