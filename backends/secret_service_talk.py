@@ -125,8 +125,8 @@ class Talk:
 
     @contextlib.contextmanager
     def completed(self, prompt: str) -> Iterator[deque[Message]]:
-        """Collect the signal that a prompt is done."""
-        rule = MatchRule(type="signal", path=prompt, interface=PROMPT, member="Completed")
+        """Collect the signal that a prompt is done; whoever else on the bus sends us one says nothing of it."""
+        rule = MatchRule(type="signal", sender=self._owner, path=prompt, interface=PROMPT, member="Completed")
         with self._connection.filter(rule) as found:
             yield found
 
