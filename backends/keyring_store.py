@@ -19,9 +19,18 @@ from pathlib import Path
 from typing import Final, final
 
 from backends import keyring_text
-from backends.base import BackendError, Credential, Secret, SecretNotFoundError, UnavailableError, Version
+from backends.base import (
+    BackendError,
+    Credential,
+    RefusedError,
+    Secret,
+    SecretNotFoundError,
+    UnavailableError,
+    Version,
+)
 from backends.keyring_ring import LEDGERS, SECRETS, Ring
 from backends.keyring_text import Ledger
+from backends.storable import check_name
 
 _SALT_BYTES: Final = 16
 _LOCK_SECONDS: Final = 4.0
@@ -70,7 +79,9 @@ class KeyringStore:
                 ledger = keyring_text.noted(ledger, before, now=self._clock(), salt=_salt())
             ledger = keyring_text.added(ledger, text, now=self._clock(), salt=_salt())
             self.ring.write(SECRETS, path, text, label=f"{path} (mcp-broker)", ask=False)
-            self._keep(path, ledger)
+            # It is written. A ledger that cannot be now is made to follow when the item is looked at next.
+            with contextlib.suppress(BackendError):
+                self._keep(path, ledger)
         return ledger.newest.number
 
     def delete(self, path: str) -> None:
@@ -82,8 +93,8 @@ class KeyringStore:
             raise _not_found(path)
 
     def list(self) -> Sequence[str]:
-        """Return the paths that hold a secret, sorted."""
-        return sorted(self.ring.accounts(SECRETS))
+        """Return the paths that hold a secret, sorted; what another program has put under no name of ours is none."""
+        return sorted(filter(_is_name, self.ring.accounts(SECRETS)))
 
     def versions(self, path: str) -> Sequence[Version]:
         """Return what is known of a secret's versions, newest first."""
@@ -159,6 +170,14 @@ def lock_file(state: Path, runtime: Path = Path("/run/user")) -> Path:
     except OSError:
         mine = False
     return (own if mine else state) / "mcp-broker-keyring.lock"
+
+
+def _is_name(path: str) -> bool:
+    try:
+        check_name(path)
+    except RefusedError:
+        return False
+    return True
 
 
 def _salt() -> str:

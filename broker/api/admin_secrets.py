@@ -39,7 +39,7 @@ async def secret_list(running: Running, _: Caller, params: m.SecretList) -> m.Se
     for path in kept.get(params.backend or LOCAL, ()):
         if (params.backend or LOCAL, path) not in declared:
             known.setdefault(path, _of(running, path, params.backend))
-    rows = [await _secret_row(running, known[name], kept) for name in sorted(known)]
+    rows = [await _secret_row(running, known[name], kept, problems) for name in sorted(known)]
     return m.Secrets(secrets=rows, problems=problems)
 
 
@@ -64,19 +64,27 @@ def _unneeded(running: Running, name: str, chosen: str | None) -> bool:
     return chosen is None and name != LOCAL and all(s.backend != name for s in running.service.config.secrets.values())
 
 
-async def _secret_row(running: Running, secret: SecretConfig, kept: dict[str, list[str]]) -> m.SecretRow:
+async def _secret_row(
+    running: Running, secret: SecretConfig, kept: dict[str, list[str]], problems: list[str]
+) -> m.SecretRow:
     backend = running.backends[secret.backend]
     newest: Version | None = None
+    told = secret.backend in kept
     writable = isinstance(backend, WritableBackend) and not secret.params
     # What a backend keeps under a name that the config has elsewhere, or nowhere, goes to no server.
     meant = running.service.config.secret(secret.name).backend == secret.backend
     if isinstance(backend, WritableBackend) and writable and secret.path in kept.get(secret.backend, ()):
-        newest = next(iter(await _asked(backend.versions(secret.path))), None)
+        try:
+            newest = next(iter(await _asked(backend.versions(secret.path))), None)
+        except BrokerError as error:
+            # Another program may have broken it, or taken it away just now: that hides no other secret.
+            told = False
+            problems.append(f"secret {secret.name} in backend {secret.backend}: {error.message}")
     return m.SecretRow(
         name=secret.name,
         backend=secret.backend,
         path=secret.path,
-        stored=newest is not None if secret.backend in kept and writable else None,
+        stored=newest is not None if told and writable else None,
         fields=[] if newest is None else list(newest.fields),
         version=None if newest is None else newest.number,
         created_at=None if newest is None else utc(newest.created_at),

@@ -169,6 +169,17 @@ def test_a_locked_keyring_hides_no_other_store(broker: RunningBroker, there: Des
     assert (0, True, True) == (shown.status, "local-one" in shown.out, "mcp-broker unlock" in shown.err)
 
 
+def test_an_item_that_somebody_has_broken_hides_no_other(broker: RunningBroker, there: Desktop) -> None:
+    """``secret list`` shows all others, and says which one cannot be read and why."""
+    broker.admin("secret/set", name="s0", values={"value": "made up"})
+    words = ["secret-tool", "store", "--label=x", "service", "mcp-broker", "username", "kept"]
+    subprocess.run(words, env=there.environment, input=b"\xff\xfe", check=True)
+    found = run(broker, "secret", "list", "--json").json
+    stored = {row["name"]: row["stored"] for row in found["secrets"] if row["name"] in {"kept", "s0", "s1"}}
+    why = "secret kept in backend desktop: an item of the keyring is not text in UTF-8, as every value is"
+    assert ({"kept": None, "s0": True, "s1": False}, [why]) == (stored, found["problems"])
+
+
 def test_what_another_program_keeps_is_not_written(broker: RunningBroker) -> None:
     """A secret that is read with ``params`` is refused to ``secret set``."""
     with pytest.raises(AnswerError) as caught:
