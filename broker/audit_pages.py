@@ -56,13 +56,23 @@ def listed(directory: Path) -> list[SegmentFile]:
         OSError: the directory cannot be read.
 
     """
-    found: list[SegmentFile] = []
-    for name in chain.in_order(path.name for path in directory.iterdir()) if directory.exists() else ():
+    if not directory.exists():
+        return []
+    # A segment that is compressed meanwhile has one name or the other at each moment, and one look at the directory can
+    # miss both. The second look begins when the first has ended.
+    seen = {path.name.removesuffix(chain.PACKED) for _ in range(2) for path in directory.iterdir()}
+    found = ((name, _length_of(directory, name)) for name in chain.in_order(seen))
+    return [SegmentFile(name=name, length=length) for name, length in found if length is not None]
+
+
+def _length_of(directory: Path, name: str) -> int | None:
+    """Return how long a segment is, however it is stored; None where somebody has taken it away."""
+    for stored in (name, f"{name}{chain.PACKED}"):
         try:
-            found.append(SegmentFile(name=name.removesuffix(chain.PACKED), length=_length(directory / name)))
+            return _length(directory / stored)
         except FileNotFoundError:
             continue
-    return found
+    return None
 
 
 def _length(path: Path) -> int:

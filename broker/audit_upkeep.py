@@ -30,6 +30,9 @@ _log: Final = logging.getLogger("mcp_broker.audit")
 DEADLINE: Final = 10.0
 """Seconds that a checkpoint may take before somebody who waits for it is told that it did not come."""
 
+SETTLE: Final = 2.0
+"""Seconds that the end waits for a segment that is being compressed."""
+
 PATIENCE: Final = 600.0
 """Seconds that a segment may take to be compressed."""
 
@@ -153,6 +156,8 @@ class Upkeep:
                     await self._made(mark.head)
         except (AuditError, UnavailableError, TimeoutError) as error:
             _log.warning("no last checkpoint could be made: %s", error)
+        # What is being compressed may take a moment; to leave it is safe, and to wait leaves less behind.
+        await settled(self._worker.submit(lambda: None), SETTLE)
         self._worker.stop()
 
     # -- what happens --------------------------------------------------------

@@ -223,7 +223,8 @@ class _Reader(Following):
         if event == c.REMOVED:
             self.removed = max(self.removed, said.records)
         elif event == c.MADE:
-            if self.told is not None and said.checkpoint <= self.told[0]:
+            # The same once more is one that a failing disk had to be told twice.
+            if self.told is not None and said.checkpoint < self.told[0]:
                 text_ = (
                     f"checkpoint {said.checkpoint} was made after checkpoint {self.told[0]}: somebody took the others"
                 )
