@@ -1,7 +1,7 @@
 """
 ``secret``: what the sealed store and other writable backends keep.
 
-This module refuses to print a value; ``get`` does, when asked.
+This module refuses to print a value; ``get`` and ``secret export`` do, when asked.
 """
 
 import sys
@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from broker.cli import moments, options, show, values
+from broker.cli.export import export
 from broker.cli.show import Cell
 from broker.client import Where
 from broker.errors import RequestError
@@ -20,9 +21,9 @@ kept_in: Final = click.option(
 )
 
 
-@click.group()
+@click.group(commands={"export": export})
 def secret() -> None:
-    """Store, list and remove secrets. None of these prints a value."""
+    """Store, list and remove secrets. None of these prints a value but `export`."""
 
 
 @secret.command("set")
