@@ -38,9 +38,7 @@ def rotated_at(path: str) -> str:
         return f"{mount}/{inside}"
     if word not in _ROTATED_AT:
         message = f"the server rotates nothing at {path}"
-        raise MisconfiguredError(
-            message, hint="path = database/static-creds/ROLE, or database/config/NAME for root"
-        )
+        raise MisconfiguredError(message, hint="path = database/static-creds/ROLE, or database/config/NAME for root")
     return f"{mount}/{_ROTATED_AT[word]}{slash}{name}"
 
 
@@ -58,9 +56,7 @@ async def rotate_secret_id(asking: Asking, tokens: Tokens, login: Login) -> None
     """
     if login.method != "approle" or login.wrapped or login.proof is None:
         message = f"the login by {login.method} cannot be replaced here"
-        raise MisconfiguredError(
-            message, hint="auth.approle with secret_id_file, where the broker may write"
-        )
+        raise MisconfiguredError(message, hint="auth.approle with secret_id_file, where the broker may write")
     file = login.proof.path
     if file.parts[0].startswith("$"):
         message = "a secret-id in a systemd credential can be replaced by an operator alone"
