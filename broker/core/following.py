@@ -13,7 +13,7 @@ from typing import Final
 from broker.core import chain
 from broker.core import findings as f
 from broker.core.findings import Finding, spelled
-from broker.core.trail import Place, Step, Trail
+from broker.core.trail import LONGEST, Place, Step, Trail
 from broker.core.vouching import Check, Expected, Vouching
 
 MOST: Final = 100
@@ -82,6 +82,7 @@ class Following:
     begins: int = 0
     removed: int = 0
     told: tuple[int, Place] | None = None
+    tells: deque[tuple[int, int, Place]] = field(default_factory=lambda: deque(maxlen=LONGEST))
     strangers: dict[str, int] = field(default_factory=dict)
     vouching: Vouching = field(init=False)
 

@@ -230,6 +230,13 @@ class _Reader(Following):
                 )
                 self.find(f.MISSING_CHECKPOINT, place, text_)
             self.told = said.checkpoint, place
+            self.tells.append((self.lines, said.checkpoint, place))
+
+    def unlisten(self, lines: int) -> None:
+        """Forget what lines after these have said: they never counted, and what they say is said again."""
+        while self.tells and self.tells[-1][0] > lines:
+            self.tells.pop()
+        self.told = self.tells[-1][1:] if self.tells else None
 
     def unreadable(self, place: Place) -> None:
         """Report a line that is no record."""
@@ -312,6 +319,7 @@ class _Reader(Following):
             return
         later = self.findings[step.found :]
         self.findings[step.found :] = [one for one in later if one.kind == f.TORN or one.where.startswith(c.FILE)]
+        self.unlisten(step.lines)
         self.gaps = deque((gap for gap in self.gaps if gap.finding < step.found), maxlen=MOST)
         self.strangers = {digest: number for digest, number in self.strangers.items() if number < step.found}
         which = "this line" if extra == 1 else f"the {extra} lines from here to {self.before}"

@@ -228,3 +228,17 @@ def test_broker_that_found_the_end_damaged_vouches_for_nothing() -> None:
     writer.issue(2)
     expected = [("wrong-prev", "audit-000001.jsonl:4", True), ("noticed", "audit.jsonl:1", False)]
     assert expected == found(*((name, writer.files[name]) for name in chain.in_order(writer.files)))
+
+
+def test_a_checkpoint_that_a_failing_disk_was_told_twice_is_one() -> None:
+    """What orphans say of checkpoints is forgotten with them: it is said again in the next segment."""
+    writer = Writer()
+    writer.begin("first")
+    writer.issue(3)
+    told = [writer.body("audit/checkpoint", {"checkpoint": number, "records": 1}) for number in (1, 2)]
+    writer.files[chain.CURRENT] += chain.extend(writer.head, told)[0]
+    writer.begin("error", unacknowledged=2)
+    text, writer.head = chain.extend(writer.head, told)
+    writer.files[chain.CURRENT] += text
+    report = verify(((name, lines(text)) for name, text in sorted(writer.files.items())), notes=None)
+    assert [] == [each for each in report.findings if each.alarm]
