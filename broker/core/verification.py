@@ -256,7 +256,10 @@ class _Reader(Following):
             return
         self.settle(first)
         self.judge_end(place, first)
-        self.judge_number(place, first)
+        if self.trail.get(head.digest) is not None:
+            self.find(f.REPLAYED, place, f"record {first.seq}, which begins segment {first.segment}, stands here again")
+            return
+        self.judge_number(place, first, head)
         step = self.step_before(first)
         if step is None:
             self.follow(place, first, head)
@@ -273,7 +276,7 @@ class _Reader(Following):
             text = f"the broker began a new segment here ({first.why}){f': {first.detail}' if first.detail else ''}"
             self.find(f.NOTICED, place, text, alarm=False)
 
-    def judge_number(self, place: Place, first: chain.SegmentLink) -> None:
+    def judge_number(self, place: Place, first: chain.SegmentLink, head: chain.Head) -> None:
         """Compare the segment's number with the one before and with the name of the file."""
         due = self.segment + 1
         if first.segment > due:
@@ -282,7 +285,8 @@ class _Reader(Following):
             number = self.find(f.MISSING_SEGMENT, place, text, alarm=not known)
             self.absent = number if self.segment == 0 else self.absent
         elif first.segment < due:
-            self.find(f.REORDERED, place, f"segment {first.segment} comes after segment {self.segment}")
+            text = f"segment {first.segment} comes after segment {self.segment}"
+            self.stranger(head, self.find(f.REORDERED, place, text))
         self.segment = first.segment
         named = chain.number_of(place.name)
         if place.line == 1 and named is not None and named != first.segment:

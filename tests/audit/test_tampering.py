@@ -63,3 +63,11 @@ def test_what_was_not_kept_elsewhere_can_be_written_anew() -> None:
     made.expected = []
     report = made.judged()
     assert (True, False) == (report.intact, report.compared)
+
+
+@pytest.mark.parametrize("length", [20, 6000])
+def test_the_first_record_of_all_can_be_replayed_too(length: int) -> None:
+    """A copy of the record that begins the log is a replay, near it and so far away that its hash is forgotten."""
+    made = built(length, every=length // 2)
+    made.lines.insert(length - 3, made.lines[0])
+    assert "replayed" == made.judged().findings[0].kind
