@@ -98,9 +98,11 @@ def _typed(client: Client, start: Start) -> str | None:
             flags = [word for one in env for word in ("--env", one)]
             return shlex.join(["codex", "mcp", "add", start.name, *flags, "--", *words])
         case "Gemini CLI":
-            # What begins with a dash behind the command is taken for an option of its own, unless a -- ends those.
+            # It wants the command before the --, not behind it as the others do.
             flags = [word for one in env for word in ("--env", one)]
-            return shlex.join(["gemini", "mcp", "add", "--scope", "user", *flags, start.name, "--", *words])
+            return shlex.join(
+                ["gemini", "mcp", "add", "--scope", "user", *flags, start.name, words[0], "--", *words[1:]]
+            )
         case "VS Code":
             one = {"name": start.name, **_usual(start, typed=True)}
             return shlex.join(["code", "--add-mcp", json.dumps(one, ensure_ascii=False)])

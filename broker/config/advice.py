@@ -18,6 +18,7 @@ from broker.config.template import Reference, TemplateError, parse
 
 _VISIBLE: Final = "everybody on this machine can read a command with ps"
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_ITS_OWN: Final = re.compile(r"\$\{[^{}]*\}")
 _STORE: Final = "mcp-broker secret set NAME, and {NAME} in its place"
 
 
@@ -115,7 +116,8 @@ def _command(server: ServerConfig) -> Iterator[Advice]:
 def _refers(argument: str) -> bool:
     """Return whether an argument would be more than plain text if it were a template."""
     try:
-        template = parse(argument)
+        # ${NAME} is the server's own way to name a variable, as mcp-remote has it, and no mistake.
+        template = parse(_ITS_OWN.sub("", argument))
     except TemplateError:
         return False
     return any(isinstance(part, Reference) for part in template.parts)

@@ -77,6 +77,7 @@ def test_has_nothing_to_say_of_what_is_fine(text: str) -> None:
             "command = ['x']\nenv.DB_PASSWORD = 'hunter2'",
             [f"warning: broker.toml:4: servers.a.env.DB_PASSWORD: {PLAIN}"],
         ),
+        ("command = ['x', '--header', 'Authorization:${AUTHORIZATION}']", []),
         (
             "command = ['x', '--token', '{github}']",
             [

@@ -207,3 +207,26 @@ def desktop(directory: Path, *, bus: Path | None = None, words: Sequence[str] = 
         yield there
     finally:
         there.end()
+
+
+@contextlib.contextmanager
+def users_own_session(home: Path, uid: int = 1) -> Iterator[tuple[Desktop, Sequence[str]]]:
+    """
+    Run a session of a user where a login has it, ``/run/user/UID/bus``; root alone can.
+
+    Yields it, with the words before a command that make it the user's. The user
+    is one that every Debian has: a bus does not run as one that is in no list.
+    """
+    runtime = Path(f"/run/user/{uid}")
+    for made in (runtime, home, home / "run"):
+        made.mkdir(mode=0o700, parents=True)
+        os.chown(made, uid, uid)
+    words = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
+    try:
+        with desktop(home, bus=runtime / "bus", words=words) as there:
+            yield there, words
+    finally:
+        (runtime / "bus").unlink(missing_ok=True)
+        for left in runtime.iterdir():
+            left.unlink()
+        runtime.rmdir()

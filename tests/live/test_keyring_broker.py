@@ -13,7 +13,7 @@ from backends.base import Secret
 from tests import canary as c
 from tests.cli.shell import Done, shell, terminal
 from tests.conftest import ROOT
-from tests.live.desktop import COMMANDS, PASSWORD, Desktop, Prompter, desktop
+from tests.live.desktop import COMMANDS, PASSWORD, Desktop, Prompter, desktop, users_own_session
 from tests.running import AnswerError, Connection, RunningBroker, room, start, until
 
 pytestmark = pytest.mark.live("keyring", commands=COMMANDS)
@@ -217,26 +217,13 @@ def test_a_value_is_nowhere_but_in_its_child(broker: RunningBroker, there: Deskt
 @pytest.mark.root
 def test_the_bus_is_found_by_the_uid_alone(directory: Path) -> None:
     """A broker with no environment finds the keyring of the user that it runs as."""
-    uid = 1  # a user that every Debian has: a bus does not run as one that is in no list
-    runtime = Path(f"/run/user/{uid}")
-    home = directory / "home"
-    for made in (runtime, home, home / "run"):
-        made.mkdir(mode=0o700, parents=True)
-        os.chown(made, uid, uid)
-    words = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
     config = '[backends.desktop]\ntype = "keyring"\n[secrets.github]\nbackend = "desktop"\n'
-    try:
-        with (
-            desktop(home, bus=runtime / "bus", words=words),
-            start(directory / "broker", config=config, uid=uid, environment={}) as running,
-        ):
-            until(lambda: health(running, "desktop") == "ok", said="the keyring's unlocking")
-            stored = running.admin("secret/set", name="github", values={"value": "made up"})
-    finally:
-        (runtime / "bus").unlink(missing_ok=True)
-        for left in runtime.iterdir():
-            left.unlink()
-        runtime.rmdir()
+    with (
+        users_own_session(directory / "home"),
+        start(directory / "broker", config=config, uid=1, environment={}) as running,
+    ):
+        until(lambda: health(running, "desktop") == "ok", said="the keyring's unlocking")
+        stored = running.admin("secret/set", name="github", values={"value": "made up"})
     assert 1 == stored["version"]
 
 

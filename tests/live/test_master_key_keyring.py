@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.live.desktop import users_own_session
+from tests.running import until
 
-pytestmark = pytest.mark.live("keyring", commands=["dbus-run-session", "gnome-keyring-daemon"])
+pytestmark = pytest.mark.live("keyring", commands=["dbus-run-session", "dbus-send", "gnome-keyring-daemon"])
 
 SESSION = """
 printf %s 'the password of the keyring' | gnome-keyring-daemon --unlock --components=secrets >/dev/null || exit 99
@@ -74,9 +77,27 @@ def test_trying_the_keyring_leaves_nothing_in_it(tmp_path: Path) -> None:
     assert "Secret Service 0" == in_session(tmp_path, "probed")
 
 
-def test_init_offers_the_keyring_for_the_users_own_broker_alone(tmp_path: Path) -> None:
-    """A broker in a directory of its own, a tour's or a test's, leaves the user's keyring alone."""
-    assert "[True]\n[False]" == in_session(tmp_path, "chosen")
+def test_init_offers_no_keyring_that_the_broker_would_not_find(tmp_path: Path) -> None:
+    """A bus that the environment alone names is not the daemon's, and a broker in a directory leaves keyrings alone."""
+    assert "[False]\n[False]" == in_session(tmp_path, "chosen")
+
+
+@pytest.mark.root
+def test_init_offers_the_keyring_on_the_users_own_bus(tmp_path: Path) -> None:
+    """With the session where a login has it, it is offered for the user's own broker alone."""
+    with users_own_session(tmp_path / "home") as (there, words):
+        environment = there.environment | {"PYTHONPATH": str(ROOT)}
+
+        def said(*command: str) -> str:
+            options: dict[str, Any] = {"env": environment, "cwd": ROOT, "timeout": 60}
+            done = subprocess.run([*words, *command], capture_output=True, text=True, check=False, **options)
+            return str(done.stdout).strip()
+
+        bus = "org.freedesktop.DBus"
+        asking = ["dbus-send", "--session", "--print-reply", f"--dest={bus}", "/", f"{bus}.NameHasOwner"]
+        until(lambda: "true" in said(*asking, "string:org.freedesktop.secrets"), said="the start of the keyring")
+        script = [sys.executable, "-W", "error", "-m", "tests.live.keyring_session", "chosen", str(there.directory)]
+        assert "[True]\n[False]" == said(*script)
 
 
 @pytest.mark.parametrize("name", ["null", "fail"])
