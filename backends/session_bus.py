@@ -40,3 +40,19 @@ def address(
         message = f"{bus} is not a socket of uid {os.getuid()}"
         raise UnavailableError(message, hint=f"ls -l {bus}")
     return f"unix:path={bus}"
+
+
+def require_found_by_a_daemon(
+    *, runtime: Path = Path("/run/user"), environment: Mapping[str, str] | None = None
+) -> None:
+    """
+    Raise ``UnavailableError`` where a daemon, which has no environment, would find another bus than this process does.
+
+    What is kept in a keyring on a bus that only an environment names, the daemon would never see again.
+    """
+    here = address(None, runtime=runtime, environment=environment)
+    there = address(None, runtime=runtime, environment={})
+    # An address may go on with the identity of the bus.
+    if here.partition(",")[0] != there:
+        message = f"the bus of this session is at {here}, and a broker finds the one at {there}"
+        raise UnavailableError(message, hint=NO_DESKTOP)

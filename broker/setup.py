@@ -19,6 +19,7 @@ from backends import private_file
 from backends.base import BackendError, MisconfiguredError, Surroundings
 from backends.key_option import default_key_file, key_source
 from backends.master_key import create_key_file, credential_key, credentials_directory
+from backends.session_bus import require_found_by_a_daemon
 from backends.worker import Worker
 from broker import config
 from broker.errors import BrokerError, ConfigError, IntegrityError
@@ -208,10 +209,13 @@ def _keyring(places: Places) -> Choice:
     if places.state != user().state:
         return Choice(kind="keyring", usable=False, why="a broker in a directory of its own keeps its key there, too")
     # 120 ms of imports, and it may ask somebody for a password.
+    from backends.keyring_choice import default_name  # noqa: PLC0415
     from backends.keyring_key import probe  # noqa: PLC0415
 
     asking = Worker("keyring-probe")
     try:
+        if default_name() == "secret-service":
+            require_found_by_a_daemon()
         name = asking.submit(lambda: probe(_surroundings(places))).result(_KEYRING_SECONDS)
     except LateError:
         return Choice(kind="keyring", usable=False, why="the OS keyring waits for somebody to unlock it")

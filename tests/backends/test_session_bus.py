@@ -68,3 +68,22 @@ def test_brokers_of_one_user_take_turns_in_one_place(runtime: Path, tmp_path: Pa
     name = "mcp-broker-keyring.lock"
     expected = [runtime / str(os.getuid()) / name, tmp_path / name]
     assert expected == [lock_file(tmp_path, runtime), lock_file(tmp_path, tmp_path / "none")]
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [(None, True), ("unix:path={own}", True), ("unix:path={own},guid=1f", True), ("unix:path=/tmp/other", False)],
+    ids=["nothing", "the same", "with its identity", "another"],
+)
+def test_a_bus_that_only_the_environment_names_is_not_a_daemons(runtime: Path, said: str | None, found: bool) -> None:  # noqa: FBT001 -- a case
+    """What would be kept there, the broker would never find again."""
+    own = runtime / str(os.getuid()) / "bus"
+    environment = {} if said is None else {session_bus.VARIABLE: said.format(own=own)}
+    with socket.socket(socket.AF_UNIX) as bus:
+        bus.bind(str(own))
+        try:
+            session_bus.require_found_by_a_daemon(runtime=runtime, environment=environment)
+            answer = True
+        except UnavailableError:
+            answer = False
+    assert found == answer

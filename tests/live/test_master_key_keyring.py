@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.live.desktop import users_own_session
-from tests.running import until
+from tests.running import room, until
 
 pytestmark = pytest.mark.live("keyring", commands=["dbus-run-session", "dbus-send", "gnome-keyring-daemon"])
 
@@ -83,9 +83,9 @@ def test_init_offers_no_keyring_that_the_broker_would_not_find(tmp_path: Path) -
 
 
 @pytest.mark.root
-def test_init_offers_the_keyring_on_the_users_own_bus(tmp_path: Path) -> None:
+def test_init_offers_the_keyring_on_the_users_own_bus() -> None:
     """With the session where a login has it, it is offered for the user's own broker alone."""
-    with users_own_session(tmp_path / "home") as (there, words):
+    with room() as directory, users_own_session(directory / "home") as (there, words):
         environment = there.environment | {"PYTHONPATH": str(ROOT)}
 
         def said(*command: str) -> str:
