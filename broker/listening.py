@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final, final
 
 from broker import paths, sockets
 from broker.api.door import Entrance
@@ -121,7 +121,9 @@ class Listening:
     async def _accept(self, entrance: Entrance) -> None:
         sock = self._sockets[("broker", "admin").index(entrance.name)]
         loop = asyncio.get_running_loop()
-        server = await loop.create_unix_server(entrance.protocol, sock=sock, backlog=sockets.BACKLOG)
+        # From Python 3.13 on the loop would take the file away with the server, be it systemd's or handed over.
+        keep: dict[str, Any] = {"cleanup_socket": False}
+        server = await loop.create_unix_server(entrance.protocol, sock=sock, backlog=sockets.BACKLOG, **keep)
         self._servers[entrance.name] = server
 
     async def _anew(self, entrance: Entrance) -> Path | None:
