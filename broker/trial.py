@@ -13,7 +13,6 @@ import os
 import selectors
 import signal
 import subprocess
-import tempfile
 import time
 import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
@@ -95,7 +94,8 @@ def attempt(words: Sequence[str], values: Iterable[str], *, within: float = WITH
 
     """
     hidden = _forms(values)
-    with tempfile.TemporaryFile() as said:
+    # In memory: what it says may hold a value, which belongs on no disk.
+    with os.fdopen(os.memfd_create("said", os.MFD_CLOEXEC), "w+b") as said:
         server = subprocess.Popen(  # noqa: S603 - our own command
             list(words), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, start_new_session=True
         )
