@@ -18,6 +18,8 @@ HERE: Final = Path(__file__).parent
 
 SESSIONS: Final = ["demo", "lifecycle", "mistakes", "secrets", "servers"]
 
+AS_A_USER: Final = ["demo", "readme", "quickstart"]
+
 NEWCOMER: Final = 54321
 """A uid without a name, and so with the home that HOME says."""
 
@@ -50,7 +52,7 @@ def test_the_command_does_what_the_session_says(name: str, directory: Path, envi
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("name", ["demo", "readme"])
+@pytest.mark.parametrize("name", AS_A_USER)
 def test_a_user_who_has_nothing_yet(name: str, directory: Path, environment: Mapping[str, str]) -> None:
     """Who is not root and has no config yet can take the tour, and type what the README says first."""
     os.chown(directory, NEWCOMER, NEWCOMER)
@@ -71,7 +73,7 @@ def test_what_the_readme_says_first_is_what_is_typed(root: Path) -> None:
 
 def test_every_session_is_run() -> None:
     """No session lies in the directory without being held to."""
-    assert {path.stem for path in HERE.glob("*.txt")} == {*SESSIONS, "readme"}
+    assert {path.stem for path in HERE.glob("*.txt")} == {*SESSIONS, *AS_A_USER}
 
 
 @pytest.mark.parametrize(
