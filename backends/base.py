@@ -257,6 +257,16 @@ class LoggedInBackend(Backend, Protocol):
         ...
 
 
+@runtime_checkable
+class AlarmingBackend(Backend, Protocol):
+    """A backend that may notice what a person has to look into."""
+
+    @property
+    def alarm(self) -> str | None:
+        """Return what that is, without any value, or None."""
+        ...
+
+
 class Lock(msgspec.Struct, frozen=True, kw_only=True):
     """
     What keeps a backend locked, and what opens it.

@@ -239,6 +239,11 @@ class VaultBackend:
                 unsure.append(path)
         return vault_policy.text(plans, unsure=unsure, children=self._options.child_tokens is not False)
 
+    @property
+    def alarm(self) -> str | None:
+        """Return that a wrapped secret-id was not what it should be: somebody may have used or replaced it."""
+        return self._tokens.alarm
+
     async def lock(self) -> Lock | None:
         """Return what keeps it closed that somebody can open here: a login that was refused."""
         return Lock(what=f"the login of {self.name}", takes_password=False) if self._tokens.refused else None
@@ -256,11 +261,11 @@ class VaultBackend:
         await vault_rotation.rotate(self._asking, path)
         self._read.pop((path, b""), None)
 
-    async def rotate_login(self, *, token: str) -> None:
-        """Replace the secret-id that the broker logs in with."""
+    async def rotate_login(self, *, token: str, stage: vault_rotation.Stage = lambda _: None) -> None:
+        """Replace the secret-id that the broker logs in with. Args as in ``vault_rotation.rotate_secret_id``."""
         del token
         self._asking.require_open()
-        await vault_rotation.rotate_secret_id(self._asking, self._tokens, self._options.login)
+        await vault_rotation.rotate_secret_id(self._asking, self._tokens, self._options.login, stage=stage)
 
     async def put_if(self, path: str, values: Mapping[str, Secret], *, expected: int | None) -> int:
         """Write a version of a secret of K/V 2 over the version ``expected``."""

@@ -7,6 +7,7 @@ while, by the pace of ``broker.core.alarms``.
 
 from typing import Final, final
 
+from backends.base import AlarmingBackend
 from broker.rotation.shown import shown
 from broker.running import Running
 
@@ -30,6 +31,9 @@ class Watch:
         self._next = now + EVERY
         self._look_at_rotations(now)
         self._look_at_the_log()
+        for name, backend in self._running.backends.items():
+            if isinstance(backend, AlarmingBackend) and backend.alarm is not None:
+                self._running.alarms.tell("backend-alarm", f"backend {name}: {backend.alarm}", backend=name)
 
     def _look_at_rotations(self, now: float) -> None:
         tell = self._running.alarms.tell

@@ -1,5 +1,6 @@
 """A broker whose Vault is sealed under it: what it still serves, how that is marked, and when that ends."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,3 +83,35 @@ def test_without_stale_it_is_refused_with_what_mends_it(world: FakeWorld) -> Non
         with pytest.raises(running.AnswerError) as caught:
             mine.call("credential/issue", secret="app")
     assert ("locked", True) == (caught.value.code, "unseal" in (caught.value.hint or ""))
+
+
+def test_a_wrapping_token_that_was_used_before_is_an_alarm(world: FakeWorld) -> None:
+    """Somebody who has unwrapped the secret-id on its way is told of: in status, and by the program for alarms."""
+    headers = {"X-Vault-Wrap-TTL": "120s"}
+    made = world.api("POST", "auth/approle/role/broker/secret-id", {}, headers=headers)
+    token = made[1]["wrap_info"]["token"]
+    world.api("POST", "sys/wrapping/unwrap", {"token": token})
+    with running.room() as room:
+        proof, told = room / "wrapped", room / "told"
+        proof.touch(0o600)
+        proof.write_text(token)
+        teller = room / "tell"
+        teller.write_text(f"#!/bin/sh\ncat > {told}.part && mv {told}.part {told}\n")
+        teller.chmod(0o700)
+        text = f"""
+            [backends.vault]
+            type = "vault"
+            address = "{world.front.address}"
+            ca_file = "{world.authority.ca_file}"
+            auth.approle = {{ role_id = "{role_id(world)}", wrapped_secret_id_file = "{proof}", \
+creation_path = "auth/approle/role/broker/secret-id" }}
+
+            [notify]
+            program = ["{teller}"]
+        """
+        with running.start(room / "b", config=text) as broker:
+            said = running.until(lambda: told.exists() and json.loads(told.read_text()), said="the alarm")
+            problems = [each["text"] for each in broker.admin("status")["problems"]]
+    assert ("backend-alarm", {"backend": "vault"}) == (said["alarm"], said["facts"])
+    assert [True] == ["unwrapped the secret-id before" in each for each in problems if "vault" in each]
+    assert token not in json.dumps(said) + str(problems)
