@@ -35,13 +35,28 @@ def unlock(*, where: Where, backend: str | None) -> None:
     prompt of its own is had to show it. It tries again whatever was tried before.
     """
     with options.admin(where) as client:
-        done: set[str] = set()
+        if backend is not None:
+            _require(client, backend)
+        done: dict[str, dict[str, Any]] = {}
         # One keyring can be what several backends are locked by: after each, look again.
         while rows := [row for row in _locks(client, backend) if row["backend"] not in done]:
-            done.add(rows[0]["backend"])
-            _open(client, rows[0])
+            done[rows[0]["backend"]] = rows[0]
+            if rows[0]["usable"]:
+                _open(client, rows[0])
         if not done:
             show.line("nothing is locked" if backend is None else f"{backend} is not locked")
+        # Last: one that is not there keeps none of the others locked.
+        for row in done.values():
+            if not row["usable"]:
+                message = f"backend {row['backend']}: {row['what']}"
+                raise LockedError(message, hint=row["hint"])
+
+
+def _require(client: Client, backend: str) -> None:
+    names = sorted(row["name"] for row in client.call("status")["backends"])
+    if backend not in names:
+        message = f"there is no backend {backend!r}"
+        raise RequestError(message, hint=f"there are: {', '.join(names)}")
 
 
 def _locks(client: Client, backend: str | None) -> list[dict[str, Any]]:
@@ -50,9 +65,6 @@ def _locks(client: Client, backend: str | None) -> list[dict[str, Any]]:
 
 
 def _open(client: Client, row: dict[str, Any]) -> None:
-    if not row["usable"]:
-        message = f"backend {row['backend']}: {row['what']}"
-        raise LockedError(message, hint=row["hint"])
     if row["takes_password"]:
         _by_password(client, row)
     else:

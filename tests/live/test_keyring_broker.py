@@ -131,6 +131,17 @@ def test_unlock_asks_on_the_terminal_without_echo(broker: RunningBroker, there: 
     assert "nothing is locked\n" == run(broker, "unlock").out
 
 
+def test_a_keyring_that_is_not_there_keeps_no_other_locked(directory: Path, there: Desktop) -> None:
+    """``unlock`` opens what it can, and then says what it could not; a backend that does not exist is a mistake."""
+    lost = f'[backends.a]\ntype = "keyring"\nbus = "unix:path={directory}/none"\n'
+    with start(directory / "broker", config=lost + CONFIG.format(address=there.address, python="true")) as broker:
+        there.lock()
+        said = run(broker, "unlock", send=f"{PASSWORD}\n")
+        wrong = run(broker, "unlock", "--backend", "desktp")
+    assert (4, "the keyring 'Login' is unlocked\n", False) == (said.status, said.out, there.locked())
+    assert (True, 2) == ("backend a: the session bus does not answer" in said.err, wrong.status)
+
+
 def test_a_wrong_password_is_denied_and_goes_nowhere(broker: RunningBroker, there: Desktop) -> None:
     """It is on record that somebody tried, and the password is in no file, no answer and no process."""
     broker.admin("secret/set", name="kept", values={"value": "made up"})
