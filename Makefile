@@ -3,7 +3,7 @@
 #   make demo    sets everything up and takes you on the tour
 #   make test    runs every test, with the oldest and the newest Python there is
 #
-# Also: make check (lint, format, types), bench, live-servers, lock, clean.
+# Also: make check (lint, format, types), bench, man (from the help texts, into build/man), live-servers, lock, clean.
 # PYTHON=/path/to/python3.12 uses that one alone. TESTS="-k audit" is handed to pytest.
 
 # No target of this file may start in an environment that another project left behind.
@@ -13,7 +13,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 SOURCES := $(shell find broker backends bin -type f ! -name '*.pyc')
 TESTS ?=
 
-.PHONY: demo test check bench live-servers lock clean
+.PHONY: demo test check bench man live-servers lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.demo
@@ -38,6 +38,9 @@ check: .venv/.dev
 
 bench: .venv-newest/.installed
 	.venv-newest/bin/python -m benchmarks
+
+man: .venv/.demo
+	PYTHONPATH=. .venv/bin/python tools/man.py build/man
 
 # Other people's MCP servers and clients, which tests/live runs: from PyPI, and from npm where there is one.
 live-servers: .cache/live/python/.installed $(if $(shell command -v npm),.cache/live/npm/.installed)
