@@ -157,12 +157,22 @@ class AppRole(AuthMethod):
             return Answer(data={"role_id": self.ids[name]})
         if part in {"secret-id", "custom-secret-id"} and request.writes:
             return self._new(name, self.entries[key], str(request.body.get("secret_id", "")))
-        if part == "secret-id-accessor/destroy":
-            self.secret_ids.pop(str(request.body.get("secret_id_accessor")), None)
+        if part in {"secret-id/destroy", "secret-id-accessor/destroy"} and request.writes:
+            value, accessor = (request.body.get(each) for each in ("secret_id", "secret_id_accessor"))
+            known = self.secret_ids.items()
+            self.secret_ids = {
+                key: one for key, one in known if (one.role, one.value) != (name, value) and key != accessor
+            }
             return NOTHING
         raise Refusal(HTTPStatus.NOT_FOUND)
 
+    def known_secret_ids(self, role: str) -> set[str]:
+        """Return all that log in to a role."""
+        return {one.value for one in self.secret_ids.values() if one.role == role}
+
     def _new(self, name: str, role: Fields, value: str) -> Answer:
+        if any((one.role, one.value) == (name, value) for one in self.secret_ids.values()):
+            raise bad("failed to store secret_id: SecretID is already registered")
         ttl = seconds(role.get("secret_id_ttl"))
         uses = int(role.get("secret_id_num_uses") or 0)
         one = SecretId(
