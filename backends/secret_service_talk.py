@@ -51,6 +51,7 @@ _GONE: Final = frozenset(
         "org.freedesktop.Secret.Error.NoSession",
     }
 )
+_LABEL_LENGTH: Final = 64
 _PEERCRED: Final = struct.Struct("3i")
 
 
@@ -75,7 +76,9 @@ class Talk:
             self.call(SERVICE[0], "org.freedesktop.DBus.Introspectable", "Introspect")[0]
         )
         path = self.collection()
-        self.label = "default" if path is None else str(self.read(path, COLLECTION, "Label") or "default")
+        label = "" if path is None else str(self.read(path, COLLECTION, "Label"))
+        # Any program of the user can write it, and it stands in every error.
+        self.label = label[:_LABEL_LENGTH] or "default"
         rule = MatchRule(type="signal", sender=owner, interface=PROMPT)
         _ask_bus(connection, seconds, "AddMatch", "s", rule.serialise())
 

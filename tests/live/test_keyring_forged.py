@@ -10,7 +10,8 @@ from jeepney import DBusAddress, HeaderFields, message_bus, new_signal  # type: 
 from jeepney.io.blocking import Proxy, open_dbus_connection  # type: ignore[import-untyped]
 
 from backends.secret_service import SecretService
-from backends.secret_service_words import PROMPT
+from backends.secret_service_talk import dialled
+from backends.secret_service_words import COLLECTION, PROMPT
 from tests.live.desktop import COMMANDS, Desktop, Prompter, desktop
 from tests.running import until
 
@@ -57,3 +58,17 @@ def test_nobody_else_can_say_that_a_prompt_was_dismissed(there: Desktop) -> None
         asking.join()
         assert (["made up"], 1) == (found, prompter.asked)
     ring.close()
+
+
+def test_a_keyring_of_an_endless_name_has_a_short_one_here(there: Desktop) -> None:
+    """The name stands in every error and in ``status``: however long somebody makes it, a line stays a line."""
+    there.unlock()
+    with contextlib.closing(dialled(there.address, seconds=10.0)) as talk:
+        said = "org.freedesktop.DBus.Properties"
+        talk.call(talk.collection() or "", said, "Set", "ssv", COLLECTION, "Label", ("s", "\x1b[2J" + "L" * 100_000))
+    there.lock()
+    ring = SecretService(there.address)
+    lock = ring.lock()
+    ring.close()
+    assert lock is not None
+    assert "the keyring '\\x1b[2J" + "L" * 60 + "'" == lock.what
