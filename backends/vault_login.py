@@ -55,8 +55,13 @@ def proof(login: Login) -> Proof:
     """
     name = login.name if login.name_file is None else _read(login.name_file, "role-id").expose()
     secret = None if login.proof is None else _read(login.proof, _WHAT[login.method])
+    return Proof(name=name, secret=secret, digest=digest(name, secret))
+
+
+def digest(name: str, secret: Secret | None) -> bytes:
+    """Return what tells a proof from others, and does not tell it."""
     shown = "" if secret is None else secret.expose()
-    return Proof(name=name, secret=secret, digest=hashlib.sha256(f"{name}\0{shown}".encode()).digest())
+    return hashlib.sha256(f"{name}\0{shown}".encode()).digest()
 
 
 _WHAT: Final = {

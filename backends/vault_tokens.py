@@ -52,6 +52,9 @@ _RETRY: Final = (5.0, 60.0)
 _FRESH: Final = 0.8
 """The part of its time that a token has left at least to count as just renewed."""
 
+_NOT_TAKEN: Final = "the login with the new proof was refused; the one before is still used"
+_TELL: Final = "the server has to take it from the broker: which ids and how many logins does the role allow?"
+
 REFUSED: Final = frozenset({Kind.REFUSED, Kind.FORBIDDEN, Kind.UNKNOWN_ROLE, Kind.LEASE_GONE})
 
 
@@ -395,7 +398,16 @@ class Tokens:
     async def log_in_with(self, secret: Secret) -> None:
         """Log in with a proof that is not in its file yet; the token takes the place of the one before."""
         shown = await asyncio.to_thread(self._calls.proof, self.options.login)
-        answer = await self._line.ask(self._calls.logging_in(self.options.login, shown, secret), token=None)
+        digest = self._calls.digest(shown.name, secret)
+        if self._memory.refusals.may(self._clock(), digest) > 0:
+            raise RefusedError(_NOT_TAKEN, hint=_TELL)
+        try:
+            answer = await self._line.ask(self._calls.logging_in(self.options.login, shown, secret), token=None)
+        except self._line.http.FaultError:
+            # The server counts these, too, and locks out whoever comes too often.
+            self._memory.refusals.refused(self._clock(), digest)
+            await self._memory.save()
+            raise RefusedError(_NOT_TAKEN, hint=_TELL) from None
         await self._take(answer, None)
 
     @property

@@ -8,6 +8,7 @@ from tests.contract.vault import VaultContract
 from tests.contract.vault_failures import VaultFailures
 from tests.contract.vault_leases import VaultLeases
 from tests.contract.vault_logins import VaultLogins
+from tests.contract.vault_rotating import VaultRotating
 from tests.contract.vault_world import FakeWorld, fake_world
 
 
@@ -37,6 +38,10 @@ class TestLogins(OfTheFake, VaultLogins):
 
 class TestLeases(OfTheFake, VaultLeases):
     """What is minted."""
+
+
+class TestRotating(OfTheFake, VaultRotating):
+    """What is replaced."""
 
 
 class TestFailures(OfTheFake, VaultFailures):

@@ -9,6 +9,7 @@ from tests.contract.vault_end_to_end import VaultEndToEnd
 from tests.contract.vault_failures import VaultFailures
 from tests.contract.vault_leases import VaultLeases
 from tests.contract.vault_logins import VaultLogins
+from tests.contract.vault_rotating import VaultRotating
 from tests.contract.vault_world import RealWorld, real_world
 from tests.live.postgres import Postgres
 from tests.live.vault_server import binary
@@ -45,6 +46,10 @@ class TestLogins(OfTheRealOne, VaultLogins):
 
 class TestLeases(OfTheRealOne, VaultLeases):
     """What is minted."""
+
+
+class TestRotating(OfTheRealOne, VaultRotating):
+    """What is replaced."""
 
 
 class TestFailures(OfTheRealOne, VaultFailures):
