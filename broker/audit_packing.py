@@ -10,6 +10,7 @@ This module refuses to touch the current segment.
 import gzip
 import itertools
 import os
+import zlib
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +23,9 @@ from broker.core.retention import Kept
 
 _PIECE: Final = 1 << 20
 _LEVEL: Final = 6
+_GZIP: Final = 16 + zlib.MAX_WBITS
+"""Has zlib write gzip's head and end, without a time."""
+
 _FIRST_LINE: Final = 1 << 16
 _SPARE: Final = 8 << 20
 """Bytes that are left free, whatever a compressed file may need."""
@@ -103,38 +107,27 @@ def remove(directory: Path, number: int, files: Files) -> None:
     files.sync_directory(directory)
 
 
-class _Through:
-    """Hands what is compressed to the disk."""
-
-    def __init__(self, descriptor: int, files: Files) -> None:
-        self._descriptor = descriptor
-        self._files = files
-
-    def write(self, content: bytes) -> int:
-        """Write all of it."""
-        rest = content
-        while rest:
-            taken = self._files.write(self._descriptor, rest)
-            if not taken:
-                raise OSError(28, os.strerror(28))
-            rest = rest[taken:]
-        return len(content)
-
-    def flush(self) -> None:
-        """Nothing is kept back."""
-
-
 def _compress(directory: Path, name: str, descriptor: int, files: Files) -> str:
+    """Write a segment compressed; return the digest of what it holds."""
     digest = sha256()
-    through = _Through(descriptor, files)
-    with (
-        audit_pages.opened(directory, name) as plain,
-        gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=through, mtime=0) as packed,
-    ):
+    # A GzipFile whose write has failed writes its end once more when it is collected: by then the number of the
+    # descriptor may be another file's. This one writes when it is told to.
+    compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
+    with audit_pages.opened(directory, name) as plain:
         while piece := plain.read(_PIECE):
             digest.update(piece)
-            packed.write(piece)
+            _write(files, descriptor, compressor.compress(piece))
+    _write(files, descriptor, compressor.flush())
     return digest.hexdigest()
+
+
+def _write(files: Files, descriptor: int, content: bytes) -> None:
+    """Hand all of it to the disk."""
+    while content:
+        taken = files.write(descriptor, content)
+        if not taken:
+            raise OSError(28, os.strerror(28))
+        content = content[taken:]
 
 
 def _digest(path: Path) -> str:

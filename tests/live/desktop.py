@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from jeepney import (  # type: ignore[import-untyped]
+    DBusErrorResponse,
     HeaderFields,
     MessageType,
     message_bus,
@@ -96,9 +97,10 @@ class Desktop:
         """Return the process that keeps the keyring; None where there is none."""
         with contextlib.closing(open_dbus_connection(self.address)) as connection:
             bus = Proxy(message_bus, connection, timeout=_SECONDS)
-            if not bus.NameHasOwner("org.freedesktop.secrets")[0]:
+            try:
+                return int(bus.GetConnectionUnixProcessID("org.freedesktop.secrets")[0])
+            except DBusErrorResponse:
                 return None
-            return int(bus.GetConnectionUnixProcessID("org.freedesktop.secrets")[0])
 
     def kill_keyring(self) -> None:
         """End the keyring's process as a crash would; the bus starts another when it is needed, and that is locked."""
