@@ -161,8 +161,9 @@ class FragileStore:
         return FragileDrawer(self.store.drawer(name), self.moments)
 
     async def rotate_key(self, *, reencrypt: bool = False) -> object:
-        """Replace the master key."""
-        return await self.moments.around(self.store.rotate_key(reencrypt=reencrypt))
+        """Replace the master key; each of its stages is a moment, too."""
+        rotating = self.store.rotate_key(reencrypt=reencrypt, stage=lambda _: self.moments.pass_())
+        return await self.moments.around(rotating)
 
 
 @dataclass
