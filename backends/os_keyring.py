@@ -36,9 +36,9 @@ from backends.base import (
     Version,
 )
 from backends.keyring_choice import chosen_kind, default_name, refuse_system_mode, ring
-from backends.keyring_memory import Memory
 from backends.keyring_ring import SECRETS, UNLOCK, Ring
 from backends.keyring_store import KeyringStore, lock_file
+from backends.memory import Memory
 from backends.options import Options
 from backends.storable import check_name, exposed
 from backends.worker import Worker, settled

@@ -33,6 +33,7 @@ from backends.base import (
     Surroundings,
     UnavailableError,
 )
+from backends.memory import Key, Memory
 from backends.rotating import Staged
 from backends.vault_asking import Asking
 from backends.vault_engines import Plan, plan
@@ -71,10 +72,8 @@ class _Child(msgspec.Struct, frozen=True):
 
 
 class _Read(msgspec.Struct, frozen=True):
-    """What was read, when on the monotonic clock, which version that was, and when it was written."""
+    """Which version was read, and when it was written."""
 
-    credential: Credential
-    at: float
     version: int
     written: str
 
@@ -94,7 +93,10 @@ class VaultBackend:
         self._tokens = Tokens(name, options, self._line, surroundings.drawer, clock=clock)
         self._asking = Asking(name, self._line, self._tokens)
         self._secrets = VersionedSecrets(self._asking)
-        self._read: dict[tuple[str, bytes], _Read] = {}
+        self._memory = Memory()
+        self._read: dict[Key, _Read] = {}
+        self._writes = 0
+        """How often we have written: what was being read meanwhile may be what stood there before."""
         self._children: dict[str, _Child] = {}
         self._may_have_children: tuple[str, bool] = ("", False)
 
@@ -112,11 +114,7 @@ class VaultBackend:
 
     def at_hand(self, path: str) -> Credential | None:
         """Return what was read a moment ago."""
-        found = self._read.get((path, b""))
-        if found is None or found.credential.ttl is not None or time.monotonic() - found.at >= self._options.cache:
-            # What ends by itself is read anew, to know how long it has left.
-            return None
-        return found.credential
+        return self._memory.find((path, ""))
 
     async def prepare(self, path: str, *, params: Mapping[str, Any], intent: str) -> Preparation:
         """Make a token for the credential that is about to be minted, where the policy allows it."""
@@ -149,7 +147,7 @@ class VaultBackend:
         if not found.kept:
             answer, _ = await self._asking.ask(self._calls.fetching(found), what=path, reading=True)
             return self._of_answer(found, answer)
-        key = (path, msgspec.json.encode(dict(params)) if params else b"")
+        key = (path, msgspec.json.encode(dict(params)).decode() if params else "")
         credential: Credential = await self._asking.once(key, lambda: self._current(key, found))
         return credential
 
@@ -259,7 +257,8 @@ class VaultBackend:
         del token
         self._asking.require_open()
         await vault_rotation.rotate(self._asking, path)
-        self._read.pop((path, b""), None)
+        self._writes += 1
+        self._forget((path, ""))
 
     async def rotate_login(self, *, token: str, stage: vault_rotation.Stage = lambda _: None) -> None:
         """Replace the secret-id that the broker logs in with. Args as in ``vault_rotation.rotate_secret_id``."""
@@ -271,7 +270,8 @@ class VaultBackend:
         """Write a version of a secret of K/V 2 over the version ``expected``."""
         self._asking.require_open()
         number = await self._secrets.put_if(path, values, expected=expected)
-        self._read.pop((path, b""), None)
+        self._writes += 1
+        self._forget((path, ""))
         return number
 
     async def staged(self, path: str) -> Staged | None:
@@ -348,26 +348,36 @@ class VaultBackend:
         with contextlib.suppress(BackendError):
             await self.revoke(encoded(lease))
 
-    async def _current(self, key: tuple[str, bytes], found: Plan) -> Credential:
+    def _forget(self, key: Key) -> None:
+        self._memory.forget(key)
+        self._read.pop(key, None)
+
+    async def _current(self, key: Key, found: Plan) -> Credential:
         """Read what is kept; never something older than what was read before."""
         before = self._read.get(key)
         for pause in (*_LAGS, None):
+            writes = self._writes
             try:
                 answer, _ = await self._asking.ask(self._calls.fetching(found), what=key[0], reading=True)
             except SecretNotFoundError:
                 if before is None or pause is None or len(self._options.addresses) == 1:
-                    self._read.pop(key, None)
+                    self._forget(key)
                     raise
             else:
                 version, written = vault_engines.version_of(answer) if found.versioned else (0, "")
                 credential = vault_engines.static(found, answer)
                 behind = before is not None and not found.query and version < before.version
+                late = self._writes != writes
                 # With all its versions removed, a secret begins again at 1.
-                if credential is not None and not (behind and before is not None and written <= before.written):
-                    self._read[key] = _Read(credential, time.monotonic(), version, written)
+                lags = behind and before is not None and written <= before.written
+                if credential is not None and not late and not lags:
+                    self._read[key] = _Read(version, written)
+                    if credential.ttl is None and not key[1]:
+                        # What ends by itself is read anew, to know how long it has left.
+                        self._memory.keep(key, credential, until=time.monotonic() + self._options.cache)
                     return credential
                 if credential is None and found.versioned:
-                    self._read.pop(key, None)
+                    self._forget(key)
                     raise deleted(key[0])
             if pause is not None:
                 await asyncio.sleep(pause)

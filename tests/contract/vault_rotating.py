@@ -15,9 +15,9 @@ import pytest
 from backends.base import ConflictError, MisconfiguredError, RefusedError, Secret
 from backends.rotating import RotatingBackend, RotatingLoginBackend, Staged, StagingBackend
 from backends.vault import VaultBackend
-from tests.contract.vault_case import Bench, Run, VaultCase, exposed, issue, opened
+from tests.contract.vault_case import Bench, Run, VaultCase, eventually, exposed, issue, opened
 from tests.contract.vault_world import VaultWorld, role_id, secret_id
-from tests.fakes.faulty_http import Say
+from tests.fakes.faulty_http import Late, Say
 
 POLICY: Final = """
 path "secret/data/*" { capabilities = ["create", "update", "read"] }
@@ -100,6 +100,23 @@ class VaultRotating(VaultCase):
             return [before, exposed(await issue(rotating, "secret/next"))["value"]]
 
         assert run(story()) == ["old", "new"]
+
+    def test_what_was_being_read_during_a_write_is_read_again(
+        self, world: VaultWorld, rotating: VaultBackend, run: Run[Any]
+    ) -> None:
+        """An answer that was on its way while the secret was written is handed to nobody."""
+
+        async def story() -> list[str]:
+            await rotating.put_if("secret/late", {"value": Secret("old")}, expected=None)
+            world.front.fail(Late(seconds=0.5), on="secret/data/late", method="GET", times=1)
+            reading = asyncio.create_task(issue(rotating, "secret/late"))
+            await eventually(lambda: asyncio.to_thread(world.front.count, "secret/data/late", method="GET"))
+            await asyncio.sleep(0.2)
+            await rotating.put_if("secret/late", {"value": Secret("new")}, expected=1)
+            joined = exposed(await issue(rotating, "secret/late"))["value"]
+            return [exposed(await reading)["value"], joined]
+
+        assert run(story()) == ["new", "new"]
 
     def test_k_v_1_is_not_written(self, rotating: VaultBackend, run: Run[Any]) -> None:
         """An engine that cannot check what it writes over is refused."""
