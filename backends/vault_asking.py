@@ -7,8 +7,9 @@ is replaced once, and one that lives has been told no.
 
 import asyncio
 import importlib
+import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, final
+from typing import Any, Final, final
 
 from backends import vault_engines
 from backends.base import LeaseGoneError, MisconfiguredError, RefusedError, SecretNotFoundError, UnavailableError
@@ -18,6 +19,8 @@ from backends.vault_line import Line, Spoken
 from backends.vault_meaning import meaning
 from backends.vault_tokens import Tokens
 from backends.vault_wire import Answer, Kind
+
+_log: Final = logging.getLogger("mcp_broker.vault")
 
 
 @final
@@ -34,6 +37,7 @@ class Asking:
         self._mounts: dict[str, Mount] = {}
         self._shared: dict[object, asyncio.Task[Any]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._warned: set[str] = set()
 
     async def open(self) -> None:
         """Load what asking needs, and begin to log in. Nobody waits for a server."""
@@ -78,13 +82,22 @@ class Asking:
         for last in (False, True):
             own = kept if kept is not None and not last else await self._tokens.current()
             try:
-                return await self._line.ask(say, token=token or own.secret, minting=minting, reading=reading), own
+                answer = await self._line.ask(say, token=token or own.secret, minting=minting, reading=reading)
             except fault_error as error:
                 fault = error.fault  # type: ignore[attr-defined]  # of a class that is loaded late
                 if fault.kind is Kind.FORBIDDEN and not last and token is None and not await self._tokens.lives(own):
                     continue
                 raise meaning(fault, what=what, backend=self._name) from None
+            self._warn(answer, what)
+            return answer, own
         raise AssertionError
+
+    def _warn(self, answer: Answer, what: str) -> None:
+        """Say in the log what the server warns of, once for each path."""
+        if (answer.capped or answer.wrong_kv_path) and what not in self._warned:
+            self._warned.add(what)
+            said = "the server has cut the time that was asked for down to its max_ttl"
+            _log.warning("backend %s: %s: %s", self._name, what, said if answer.capped else Kind.VERSIONED.value)
 
     async def take_back(self, say: Spoken) -> None:
         """Ask for something to be revoked; that it is not known is a success."""

@@ -30,6 +30,9 @@ def meaning(fault: Fault, *, what: str, backend: str) -> BackendError:  # noqa: 
         case Kind.NO_ROUTE:
             message = f"nothing is mounted at {what}, or the namespace does not exist"
             return SecretNotFoundError(message, hint="bao secrets list")
+        case Kind.VERSIONED:
+            message = f"it is K/V 2: {what} stands at MOUNT/data/…, and the server does not tell this login so"
+            return SecretNotFoundError(message, hint=f"mcp-broker vault policy {backend}; bao kv get {what}")
         case Kind.UNKNOWN_ROLE:
             return SecretNotFoundError(f"there is no role for {what}, or it may not be used", hint=f"bao read {what}")
         case Kind.FORBIDDEN:

@@ -43,6 +43,7 @@ class Kind(Enum):
     ABSENT = "there is nothing at this path"
     DELETED = "the version was deleted"
     NO_ROUTE = "nothing is mounted there, or the namespace does not exist"
+    VERSIONED = "it is K/V 2"
     LEASE_GONE = "the lease is not known"
     NOT_RENEWABLE = "it cannot be renewed"
     WRAPPING_USED = "the wrapping token is not valid: somebody may have used it already"
@@ -268,7 +269,7 @@ def _refusal(errors: Sequence[str]) -> Kind:
 
 def _absence(found: _Body, errors: Sequence[str]) -> Kind:
     if any(_HINT_OF_KV in each for each in found.warnings or ()):
-        return Kind.NO_ROUTE
+        return Kind.VERSIONED
     if isinstance(found.data, dict) and "metadata" in found.data:
         return Kind.DELETED
     return Kind.NO_ROUTE if errors else Kind.ABSENT

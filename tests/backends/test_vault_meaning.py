@@ -18,6 +18,7 @@ ERRORS = {
     Kind.ABSENT: (SecretNotFoundError, "bao kv put secret/app NAME=-, or look: bao list"),
     Kind.DELETED: (SecretNotFoundError, "bao kv undelete -versions=N secret/app"),
     Kind.NO_ROUTE: (SecretNotFoundError, "bao secrets list"),
+    Kind.VERSIONED: (SecretNotFoundError, "mcp-broker vault policy v; bao kv get secret/app"),
     Kind.LEASE_GONE: (LeaseGoneError, None),
     Kind.NOT_RENEWABLE: (RefusedError, None),
     Kind.WRAPPING_USED: (MisconfiguredError, "check path and params; try it: bao read secret/app"),

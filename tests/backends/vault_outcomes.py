@@ -132,8 +132,8 @@ kv2 read soft-deleted | DELETED
 kv2 destroy versions | done
 kv2 read destroyed | DELETED
 kv2 read absent | ABSENT
-kv2 read without data/ (wrong path) | NO_ROUTE
-kv2 write without data/ (wrong path) | NO_ROUTE
+kv2 read without data/ (wrong path) | VERSIONED
+kv2 write without data/ (wrong path) | VERSIONED
 kv2 write cas mismatch | STALE
 kv2 write cas=0 on existing | STALE
 kv2 write cas ok | data
