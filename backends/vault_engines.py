@@ -101,6 +101,9 @@ def plan(mount: Mount | None, path: str, params: Mapping[str, Any]) -> Plan:
         return Plan(path=path)
     if word in _STATIC:
         return Plan(path=path, query=params, kept=True)
+    if mount.kind == "pki" and word == "issuer":
+        # One of several issuers is named first; what is done comes after it.
+        word = inside.split("/")[2] if inside.count("/") > 1 else ""
     revoke = f"{mount.path}revoke" if mount.kind == "pki" and word in _CERTIFICATES else None
     return Plan(path=path, write=bool(params), body=params, mints=True, revoke=revoke)
 

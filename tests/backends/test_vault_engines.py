@@ -97,6 +97,21 @@ def test_what_is_asked_of_an_engine(mount: Mount | None, path: str, params: Mapp
 
 
 @pytest.mark.parametrize(
+    ("inside", "expected"),
+    [
+        ("issuer/old/issue/mcp", "pki/revoke"),
+        ("issuer/old/sign/mcp", "pki/revoke"),
+        ("issuer/old/sign-verbatim", "pki/revoke"),
+        ("issuer/issue", None),
+        ("cert/ca", None),
+    ],
+)
+def test_a_certificate_of_a_named_issuer_can_be_revoked(inside: str, expected: str | None) -> None:
+    """What one of several issuers has signed is revoked by its serial number, as what the usual one has."""
+    assert expected == plan(engine("pki"), f"pki/{inside}", {"common_name": "a"}).revoke
+
+
+@pytest.mark.parametrize(
     ("name", "expected"),
     [
         ("internal ui mounts, kv2", Mount(path="secret/", kind="kv", version=2)),
