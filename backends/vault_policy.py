@@ -88,9 +88,17 @@ def _section(why: str, rules: Sequence[tuple[str, Sequence[str]]]) -> str:
         # What is read by one secret may be written by another.
         merged.setdefault(path, {}).update(dict.fromkeys(capabilities))
     for path, found in sorted(merged.items()):
+        if _means_more(path):
+            lines.append(f"# not {path!r}: in a policy that would be more than this one path")
+            continue
         listed = ", ".join(f'"{each}"' for each in found)
         lines.append(f'path "{_quoted(path)}" {{ capabilities = [{listed}] }}')
     return "\n".join(lines) + "\n"
+
+
+def _means_more(path: str) -> bool:
+    """Return whether a policy takes it for a pattern or a template; it has no way to say that it is none."""
+    return path.endswith("*") or "+" in path.split("/") or "{{" in path or not path.isprintable()
 
 
 def _quoted(path: str) -> str:

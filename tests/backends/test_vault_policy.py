@@ -85,3 +85,16 @@ def test_a_path_that_one_secret_reads_and_another_writes_allows_both() -> None:
     """A path is in the policy once, with all that is done there."""
     policy = text([Plan(path="ssh/creds/x"), Plan(path="ssh/creds/x", write=True)], unsure=[], children=False)
     assert ["read", "create", "update"] == paths(policy)["ssh/creds/x"]
+
+
+@pytest.mark.parametrize("path", ["kv1/app*", "kv1/+/app", "kv1/{{identity.entity.id}}", "kv1/a\nb"])
+def test_a_path_that_would_be_a_pattern_is_left_out(path: str) -> None:
+    """What a policy would take for many paths, or for a template, does not become a rule; a comment says so."""
+    found = text([Plan(path=path, kept=True)], unsure=[], children=True)
+    assert (OWN, True) == (paths(found), f"# not {path!r}" in found)
+
+
+@pytest.mark.parametrize("path", ["kv1/a*b", "kv1/a+b"])
+def test_a_character_that_is_no_pattern_where_it_stands_is_kept(path: str) -> None:
+    """A star in the middle, and a plus beside something else, mean themselves."""
+    assert path in paths(text([Plan(path=path, kept=True)], unsure=[], children=True))
