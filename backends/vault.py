@@ -57,6 +57,9 @@ _MOST_TTL: Final = 400 * 86400.0
 _LAGS: Final = (0.1, 0.3, 0.6)
 """Seconds to wait for a standby that is behind what was read before, again and again."""
 
+_LONGEST_LAG: Final = 60.0
+"""Seconds that a standby is behind at most: what is older for longer is a server that was restored from a backup."""
+
 
 def from_config(name: str, options: Mapping[str, Any], surroundings: Surroundings) -> "VaultBackend":
     """Return the backend that ``[backends.NAME]`` describes (``vault_options``)."""
@@ -72,10 +75,11 @@ class _Child(msgspec.Struct, frozen=True):
 
 
 class _Read(msgspec.Struct, frozen=True):
-    """Which version was read, and when it was written."""
+    """Which version was read, when it was written, and when it was read."""
 
     version: int
     written: str
+    at: float
 
 
 @final
@@ -178,21 +182,18 @@ class VaultBackend:
         """Revoke what a lease is about, done when this returns. What is gone already is a success."""
         self._asking.require_open()
         lease = decoded(backend_lease)
-        refused: BackendError | None = None
         if lease.id is not None:
             try:
                 await self._asking.take_back(self._calls.revoking(lease.id))
-            except RefusedError as error:
+            except RefusedError:
                 # Where the policy lacks this, the token of its own can still be revoked.
                 if lease.child is None:
                     raise
-                refused = error
         if lease.child is not None:
+            self._children = {known: child for known, child in self._children.items() if child.accessor != lease.child}
             await self._asking.take_back(self._calls.revoking_child(lease.child))
         if lease.serial is not None:
             await self._asking.take_back(self._calls.revoking_serial(lease.path, lease.serial))
-        if refused is not None and lease.child is None:
-            raise refused
 
     async def health(self) -> Health:
         """Say whether it answers, as what the broker is logged in, and until when."""
@@ -355,6 +356,8 @@ class VaultBackend:
     async def _current(self, key: Key, found: Plan) -> Credential:
         """Read what is kept; never something older than what was read before."""
         before = self._read.get(key)
+        if before is not None and abs(self._clock() - before.at) > _LONGEST_LAG:
+            before = None
         for pause in (*_LAGS, None):
             writes = self._writes
             try:
@@ -371,7 +374,7 @@ class VaultBackend:
                 # With all its versions removed, a secret begins again at 1.
                 lags = behind and before is not None and written <= before.written
                 if credential is not None and not late and not lags:
-                    self._read[key] = _Read(version, written)
+                    self._read[key] = _Read(version, written, self._clock())
                     if credential.ttl is None and not key[1]:
                         # What ends by itself is read anew, to know how long it has left.
                         self._memory.keep(key, credential, until=time.monotonic() + self._options.cache)

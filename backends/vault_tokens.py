@@ -153,7 +153,10 @@ class Tokens:
         http = self._line.http
         try:
             answer = await self._line.ask(self._calls.looking_up, token=kept.secret)
-        except http.FaultError:
+        except http.FaultError as error:
+            if error.fault.kind is not Kind.FORBIDDEN:
+                # What says that there is no such place says nothing of the token, and leases hang on it.
+                return True
             await self._memory.drop(kept)
             return False
         self._confirmed(kept, self._calls.as_auth(answer, kept.secret))

@@ -5,17 +5,20 @@ It refuses to repeat what the contract says already.
 """
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backends.base import BackendError, LockedError, MisconfiguredError, UnavailableError
+from backends.base import BackendError, LockedError, MisconfiguredError, Surroundings, UnavailableError
 from backends.vault import VaultBackend
+from backends.vault_options import read
 from tests.contract.vault_case import Bench, Run, VaultCase, exposed, issue, opened
 from tests.contract.vault_world import PASSWORD, FakeWorld, fake_world
 from tests.fakes.vault.database import Database
+from tests.fakes.vault.kv import Kv2
 from tests.fakes.vault.logins import AuthMethod
 from tests.fakes.vault.server import FakeVault, Node
 
@@ -211,3 +214,31 @@ class TestFake(VaultCase):
 
         front = bench.world.front
         assert (499500, 1000, True) == (run(story()), front.count("kv1/many"), front.most_at_once <= 16)
+
+    def test_a_server_that_was_restored_from_a_backup_is_believed_in_the_end(
+        self, world: FakeWorld, bench: Bench, run: Run[Any]
+    ) -> None:
+        """An older version is a standby that lags, for a minute; after that it is what the server has now."""
+        now = [time.time()]
+        around = Surroundings(mode="user", config=bench.directory, state=bench.directory, drawer=bench.drawer)
+        where = {"address": world.front.address, "ca_file": str(world.authority.ca_file), "auth": bench.approle()}
+        backend = VaultBackend("vault", read("vault", {**where, "cache": "0s"}, around), around, clock=lambda: now[0])
+        mount = world.fake.vault.mount_of("", "secret/x")
+        assert mount is not None
+        assert isinstance(mount.engine, Kv2)
+        engine = mount.engine
+
+        async def story() -> list[str]:
+            await opened(backend)
+            for text in ("old", "new"):
+                world.api("POST", "secret/data/restored", {"data": {"value": text}})
+            found = [exposed(await issue(backend, "secret/restored"))["value"]]
+            engine.items["restored"].versions.pop(2)
+            with pytest.raises(UnavailableError):
+                await issue(backend, "secret/restored")
+            now[0] += 61
+            found.append(exposed(await issue(backend, "secret/restored"))["value"])
+            await backend.close()
+            return found
+
+        assert run(story()) == ["new", "old"]

@@ -14,7 +14,7 @@ from backends.base import BackendError, LockedError, RefusedError
 from backends.vault import VaultBackend
 from tests.contract.vault_case import Bench, Run, VaultCase, eventually, exposed, issue, opened
 from tests.contract.vault_world import LOGINS, PASSWORD, VaultWorld, leases, role_id, secret_id
-from tests.fakes.faulty_http import Cut
+from tests.fakes.faulty_http import Cut, Say
 
 METHODS: Final = ("token", "approle", "userpass", "ldap", "jwt", "kubernetes", "cert")
 LOGIN: Final = "auth/[a-z]+/login"
@@ -100,6 +100,17 @@ class VaultLogins(VaultCase):
 
         run(story())
         assert 1 == bench.world.front.count(LOGIN)
+
+    def test_no_token_is_given_up_for_an_answer_that_says_nothing_of_it(
+        self, bench: Bench, backend: VaultBackend, run: Run[Any]
+    ) -> None:
+        """Leases hang on it: where something in between knows no such place, the token is kept, and nobody logs in."""
+        front = bench.world.front
+        front.fail(Say(status=403, errors=("permission denied",)), on="secret/data")
+        front.fail(Say(status=404, errors=("no handler for route",)), on="auth/token/lookup-self")
+        with pytest.raises(RefusedError):
+            run(issue(backend, "secret/app"))
+        assert 0 == front.count(LOGIN)
 
     @pytest.mark.parametrize("method", ["approle", "userpass", "token"])
     def test_it_reads_its_file_anew_when_it_logs_in_again(self, bench: Bench, run: Run[Any], method: str) -> None:
