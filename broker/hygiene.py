@@ -16,7 +16,9 @@ from typing import Final
 _PR_SET_DUMPABLE: Final = 4
 
 KEPT_VARIABLES: Final = frozenset(
-    {"HOME", "USER", "LOGNAME", "PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "CREDENTIALS_DIRECTORY", "NO_COLOR", "TERM"}
+    {"HOME", "USER", "LOGNAME", "PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "NO_COLOR", "TERM"}
+    # Of a unit: its credentials, and that it is one, which a hint depends on.
+    | {"CREDENTIALS_DIRECTORY", "INVOCATION_ID"}
 )
 """The daemon's own environment. What it inherits beyond these it neither needs nor passes on."""
 

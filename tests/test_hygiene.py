@@ -112,12 +112,13 @@ def test_it_keeps_no_variable_that_it_does_not_need() -> None:
     environment = {
         "HOME": "/h",
         "PATH": "/bin",
+        "INVOCATION_ID": "of a unit",
         "VAULT_TOKEN": "made up",
         "AWS_SECRET_ACCESS_KEY": "x",
         "LD_PRELOAD": "y",
     }
     clean_environment(environment)
-    assert {"HOME": "/h", "PATH": "/bin"} == environment
+    assert {"HOME": "/h", "PATH": "/bin", "INVOCATION_ID": "of a unit"} == environment
 
 
 def test_no_kept_variable_sounds_like_a_secret() -> None:
