@@ -21,6 +21,7 @@ import signal
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
@@ -99,13 +100,13 @@ async def run(command: Sequence[str], asked: Asked, lock: Path, *, deadline: flo
     """
     name = Path(command[0]).name
     hint = f"mend it, then mcp-broker rotate {asked.secret} --resume"
-    with _only_one(lock, name) as descriptor:
+    with _only_one(lock, name) as descriptor, _pipe() as (asks, tells), _pipe() as (hears, says):
         try:
             child = await asyncio.create_subprocess_exec(
                 *command,
-                stdin=asyncio.subprocess.PIPE,
+                stdin=asks,
                 stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
+                stderr=says,
                 env={name: value for name in PASSED if (value := os.environ.get(name)) is not None},
                 cwd="/",
                 start_new_session=True,
@@ -114,9 +115,11 @@ async def run(command: Sequence[str], asked: Asked, lock: Path, *, deadline: flo
         except (OSError, ValueError) as error:
             message = f"{name} cannot be started: {getattr(error, 'strerror', None) or type(error).__name__}"
             raise UnavailableError(message, hint=hint) from None
+        asks.close()
+        says.close()
         try:
             async with asyncio.timeout(deadline):
-                status, said = await _talk(child, asked)
+                status, said = await _talk(child, asked, tells, hears)
         except TimeoutError:
             message = f"{name} has not done the step {asked.step!r} in {deadline:g} seconds"
             raise UnavailableError(message, hint=hint) from None
@@ -145,24 +148,38 @@ def _only_one(path: Path, name: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-async def _talk(child: asyncio.subprocess.Process, asked: Asked) -> tuple[int, bytes]:
+@contextlib.contextmanager
+def _pipe() -> Iterator[tuple[FileIO, FileIO]]:
+    """
+    Give both ends of a pipe.
+
+    Of asyncio's own it is said that a program has not ended while anybody holds their
+    other ends, and ours stay open for as long.
+    """
+    reads, writes = os.pipe()
+    with FileIO(reads, "rb") as reading, FileIO(writes, "wb") as writing:
+        yield reading, writing
+
+
+async def _talk(child: asyncio.subprocess.Process, asked: Asked, tells: FileIO, hears: FileIO) -> tuple[int, bytes]:
     """Tell the program what to do; return its exit status and the beginning of what it wrote to standard error."""
-    assert child.stdin is not None
-    assert child.stderr is not None
-    reading = asyncio.ensure_future(_first(child.stderr))
+    loop, stream = asyncio.get_running_loop(), asyncio.StreamReader()
+    telling, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, tells)
+    hearing, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), hears)
+    reading = asyncio.ensure_future(_first(stream))
     try:
         # A program that does not read is judged by its exit status.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            child.stdin.write(asked.encoded())
-            await child.stdin.drain()
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            child.stdin.close()
+        telling.write(asked.encoded())
+        telling.write_eof()
         status = await child.wait()
         # Whatever it started may hold its standard error open.
         await asyncio.wait([reading], timeout=_ENDS)
         return status, reading.result() if reading.done() else b""
     finally:
         reading.cancel()
+        hearing.close()
+        if telling.get_write_buffer_size():
+            telling.abort()
 
 
 async def _first(stream: asyncio.StreamReader) -> bytes:

@@ -93,6 +93,34 @@ def test_a_program_that_hangs_ends_with_all_it_started(tmp_path: Path) -> None:
     asyncio.run(run(script(tmp_path, ""), asked(), lock))
 
 
+def open_here() -> int:
+    """Return how many descriptors are open in this process."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["reads", "does not read"])
+def test_what_a_program_leaves_running_costs_the_broker_nothing(tmp_path: Path, *, reads: bool) -> None:
+    """A step that was done is done though a child holds all its ends but the lock, and no descriptor stays here."""
+    text = f"""
+if {reads}:
+    sys.stdin.read()
+subprocess.Popen(["sleep", "20"], start_new_session=True)
+"""
+    command = script(tmp_path, text)
+    big = Asked(step="set", secret="db", token="token", current={"value": Secret("x" * 300_000)})
+
+    async def often() -> tuple[set[int], float]:
+        began, counts = time.monotonic(), set()
+        for _ in range(2):
+            await run(command, big, tmp_path / "locks" / "db")
+            await asyncio.sleep(0)
+            counts.add(open_here())
+        return counts, time.monotonic() - began
+
+    counts, took = asyncio.run(often())
+    assert (1, True) == (len(counts), took < 50)
+
+
 def test_an_earlier_run_that_goes_on_is_waited_for(tmp_path: Path) -> None:
     """What a killed broker left running holds the lock: it is not started beside it."""
     lock = tmp_path / "l/db"
