@@ -318,7 +318,8 @@ class Rotations:
             if course.rotation is not None:
                 what = "in its grace" if course.rotation.stage == "grace" else f"at the step {course.rotation.stage!r}"
                 message = f"{name!r} is being replaced already: it is {what}"
-                raise RequestError(message, hint=f"mcp-broker rotate {name} --resume, or --abandon")
+                back = "" if course.rotation.promoted_at is not None else ", or --abandon"
+                raise RequestError(message, hint=f"mcp-broker rotate {name} --resume{back}")
             await self._begin(target, course, why="admin", uid=uid)
 
     async def resume(self, name: str, *, uid: int) -> None:

@@ -162,7 +162,7 @@ def test_an_admin_is_told_what_cannot_be(tmp_path: Path) -> None:
         assert [
             'add rotate = { with = ["PROGRAM"] } to [secrets.none]',
             "mcp-broker rotate db",
-            "mcp-broker rotate db --resume, or --abandon",
+            "mcp-broker rotate db --resume",
             "mcp-broker rotate db --resume ends the grace",
         ] == said
         (row,) = shown(rotations, world.now)
