@@ -119,8 +119,9 @@ def test_naps(tmp_path: Path) -> None:
         begin, end = BEGIN + start, BEGIN + start + length
         slept_through = [day for day in range(740) if begin < BEGIN + day * DAY + 3 * HOUR <= end]
         made_up = [each for each in found if end - HOUR <= each <= end + HOUR]
-        # Waking in the hour of the next time is both at once.
-        if slept_through and not 1 <= len(made_up) <= 2:
+        # Who wakes within an hour of a regular time has that one, too: it was not missed, and is not left out.
+        regular = [day for day in range(740) if abs(BEGIN + day * DAY + 3 * HOUR - end) <= HOUR]
+        if slept_through and not 1 <= len(made_up) <= (2 if regular else 1):
             missed.append(start)
     assert [] == missed
     asleep = {
