@@ -1,7 +1,7 @@
 """
 What is asked for, what may leave, and what both are before and after the backend has spoken.
 
-Shapes alone: this module refuses to do anything.
+Shapes, and what they must hold: this module refuses to do anything.
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,14 @@ import msgspec
 
 from backends.base import Credential, Secret
 from broker.attest import Anchor
-from broker.config import ServerConfig
+from broker.config import SecretConfig, ServerConfig
 from broker.core.model import Intent, Lease
+from broker.errors import UnavailableError
 
 BACKEND_DEADLINE: Final = 30.0
 """Seconds that a backend may take for one credential."""
+
+_NOTHING: Final = Secret("")
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +70,14 @@ class Opening:
     env: Mapping[str, Secret]
     files: Mapping[str, Secret]
     leases: tuple[Lease, ...]
+
+
+def require_value(credential: Credential, secret: SecretConfig) -> Credential:
+    """Return a credential that has something in it; raise ``UnavailableError`` where all its fields are empty."""
+    if all(value == _NOTHING for value in credential.values.values()):
+        message = f"secret {secret.name!r} is empty in {secret.backend!r}"
+        raise UnavailableError(message, hint=f"mcp-broker secret set {secret.name}, or write it where it is kept")
+    return credential
 
 
 def as_issued(lease: Lease, credential: Credential) -> Lease:

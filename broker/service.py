@@ -38,7 +38,7 @@ from broker.minting import Minting, StaticError
 from broker.reading import Reading
 from broker.records import release_facts, what, who
 from broker.refusals import Refusals
-from broker.release import Opening, Release, Wanted, as_issued
+from broker.release import Opening, Release, Wanted, as_issued, require_value
 from broker.renewals import Renewals
 from broker.store import Store
 
@@ -161,7 +161,7 @@ class Service:
         mints, held = backend.mints(secret.path), self._held(allowed, wanted)
         if held is not None and not mints:
             credential, stale = await self.reading.read(backend, secret, held.accessor)
-            return self._current(held, credential, stale=stale)
+            return self._current(held, require_value(credential, secret), stale=stale)
         lease = self._promise(peer, allowed, wanted, secret)
         hang, stale = partial(self._hang, holder=wanted.holder), False
         self._promised[lease.uid] += 1
@@ -178,7 +178,7 @@ class Service:
                     self.minting.instead[lease.accessor] = held.accessor
             else:
                 credential, stale = await self.reading.read(backend, secret, lease.accessor)
-                lease = as_issued(lease, credential)
+                lease = as_issued(lease, require_value(credential, secret))
                 self.store.keep_soon([lease])
                 self.leases.add(lease)
                 hang(lease)
@@ -227,7 +227,7 @@ class Service:
             return None if known is None or self._ends_soon(held) else Release(held, known, new=False)
         secret = self._secrets[wanted.secret]
         credential = None if secret.params else self.backends[secret.backend].at_hand(secret.path)
-        return None if credential is None else self._current(held, credential)
+        return None if credential is None else self._current(held, require_value(credential, secret))
 
     def _current(self, held: Lease, credential: Credential, *, stale: bool = False) -> Release:
         """Return a static lease with the version that is issued now and, where that is due, with more time."""

@@ -70,6 +70,25 @@ def _marked(broker: running.RunningBroker, mine: running.Connection) -> bool:
     return [each["state"] for each in broker.admin("lease/list")["leases"]] == ["stale"]
 
 
+def test_what_is_empty_is_refused_and_no_empty_string_leaves(world: FakeWorld) -> None:
+    """A secret whose only field is empty is as good as missing, also for who already holds a lease of it."""
+    world.api("POST", "secret/data/app", {"data": {"value": "made up"}})
+    codes = []
+    with (
+        running.room() as room,
+        running.start(room / "b", config=config(world, room, stale="5m")) as broker,
+        broker.connect() as mine,
+        broker.connect() as others,
+    ):
+        mine.call("credential/issue", secret="app")
+        world.api("POST", "secret/data/app", {"data": {"value": ""}})
+        for connection, fresh in ((mine, False), (others, True)):
+            with pytest.raises(running.AnswerError) as caught:
+                connection.call("credential/issue", secret="app", fresh=fresh)
+            codes.append((caught.value.code, caught.value.message))
+    assert [("unavailable", "secret 'app' is empty in 'vault'")] * 2 == codes
+
+
 def test_without_stale_it_is_refused_with_what_mends_it(world: FakeWorld) -> None:
     """Where the config does not say ``stale``, a sealed Vault means a clear no, with the command that opens it."""
     world.api("POST", "secret/data/app", {"data": {"value": "made up"}})
