@@ -1,11 +1,12 @@
 """The broker's tokens, with a clock that is turned by hand: when they are renewed, replaced, kept and given up."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from backends.base import Secret, Surroundings
+from backends.base import BackendError, Secret, Surroundings
 from backends.vault_kept import Kept
 from backends.vault_line import Line
 from backends.vault_options import read
@@ -146,11 +147,7 @@ def with_failure(run: Run[Any], held: Held) -> None:
     """Look once, whatever comes of it."""
 
     async def look() -> None:
-        try:
+        with contextlib.suppress(BackendError):
             await held.tokens.tick()
-        except held.line.http.FaultError:
-            raise AssertionError from None
-        except Exception as error:  # noqa: BLE001 -- what counts is how often it asks
-            assert type(error).__module__ == "backends.base"  # noqa: PT017 -- nothing unexpected
 
     run(look())
