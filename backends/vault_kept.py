@@ -11,6 +11,7 @@ import msgspec
 
 from backends.base import BackendError, Drawer, Secret
 from backends.vault_pacing import Refusals
+from backends.vault_wire import Auth
 
 _log: Final = logging.getLogger("mcp_broker.vault")
 
@@ -58,6 +59,23 @@ class Kept(msgspec.Struct, kw_only=True):
     def left(self, now: float) -> float | None:
         """Return the seconds until it ends; None where it does not."""
         return None if not self.expires_at else max(0.0, self.expires_at - now)
+
+
+def made(auth: Auth, login: str, now: float) -> Kept:
+    """Return the token that came of a login at the time ``now``; there is one."""
+    return Kept(
+        token="" if auth.token is None else auth.token.expose(),
+        accessor=auth.accessor,
+        login=login,
+        policies=tuple(auth.policies),
+        name=auth.name,
+        ttl=auth.ttl,
+        renewable=auth.renewable and not auth.batch,
+        batch=auth.batch,
+        expires_at=now + auth.ttl if auth.ttl else 0.0,
+        used_at=now,
+        sure=True,
+    )
 
 
 class _Content(msgspec.Struct, kw_only=True):

@@ -99,6 +99,11 @@ def renew_after(ttl: float, *, jitter: float) -> float:
     return max(1.0, ttl * 2 / 3 - grace / 3)
 
 
+def look_after(left: float, ttl: float, *, renewable: bool, jitter: float) -> float:
+    """Return the seconds after which a token with ``left`` seconds is renewed, or else replaced before its end."""
+    return renew_after(left, jitter=jitter) if renewable else max(1.0, left - ttl * (0.1 + 0.1 * jitter))
+
+
 def worn_out(ttl: float, granted: float, *, jitter: float) -> bool:
     """Return whether a token of once ``ttl`` seconds was given so few that it has to be replaced."""
     return granted <= ttl * (0.1 + 0.1 * jitter)

@@ -17,7 +17,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NoReturn, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from backends.base import (
     BackendError,
@@ -28,16 +28,19 @@ from backends.base import (
     RefusedError,
     Secret,
 )
-from backends.vault_kept import Kept, Memory
+from backends.vault_kept import Kept, Memory, made
 from backends.vault_line import Line
 from backends.vault_options import VaultOptions
-from backends.vault_pacing import LOGIN_CAP, LOGIN_FLOOR, Pacing, renew_after, worn_out
+from backends.vault_pacing import LOGIN_CAP, LOGIN_FLOOR, Pacing, look_after, worn_out
 from backends.vault_wire import Answer, Auth, Kind
 
 if TYPE_CHECKING:
     from backends.vault_login import Proof
 
 _log: Final = logging.getLogger("mcp_broker.vault")
+
+_YOUNG: Final = 60.0
+"""Seconds until the next login where the policy lets nobody find out whether a token lives."""
 
 _LOOK_FLOOR: Final = 1.0
 """Seconds for which the answer counts to whether a token lives; a policy that denies must cause no storm."""
@@ -83,6 +86,9 @@ class Tokens:
         self._memory = Memory(name, drawer)
         self._login: asyncio.Task[Kept] | None = None
         self._looks: dict[str, tuple[float, asyncio.Task[bool]]] = {}
+        self._login_at = -_YOUNG
+        self._sees: bool | None = None
+        """Whether the policy lets a token look at itself; None while that is not known."""
         self._stretching: dict[str, asyncio.Task[None]] = {}
         self._pacing = Pacing(floor=LOGIN_FLOOR, cap=LOGIN_CAP)
         self._calls: Any = None
@@ -150,17 +156,30 @@ class Tokens:
         return await asyncio.shield(found[1])
 
     async def _look(self, kept: Kept) -> bool:
-        http = self._line.http
         try:
             answer = await self._line.ask(self._calls.looking_up, token=kept.secret)
-        except http.FaultError as error:
-            if error.fault.kind is not Kind.FORBIDDEN:
-                # What says that there is no such place says nothing of the token, and leases hang on it.
-                return True
-            await self._memory.drop(kept)
-            return False
+        except self._line.http.FaultError as error:
+            # What says that there is no such place says nothing of the token, and leases hang on it.
+            return error.fault.kind is not Kind.FORBIDDEN or await self._may_live(kept)
         self._confirmed(kept, self._calls.as_auth(answer, kept.secret))
         return True
+
+    async def _can_look(self, kept: Kept) -> bool:
+        """Return whether a token that lives for sure may look at itself."""
+        try:
+            await self._line.ask(self._calls.looking_up, token=kept.secret)
+        except self._line.http.FaultError as error:
+            return error.fault.kind is not Kind.FORBIDDEN
+        return True
+
+    async def _may_live(self, kept: Kept) -> bool:
+        """Judge a token that may not look at itself: it is dead, unless the policy lets none do so."""
+        if self._sees is not False:
+            await self._memory.drop(kept)
+            return False
+        # Nobody can tell. Leases may hang on it, so it stays beside a new one, and there is one a minute at most.
+        kept.worn = time.monotonic() - self._login_at >= _YOUNG
+        return not kept.worn
 
     async def stretch(self, kept: Kept, wanted: float) -> None:
         """
@@ -238,7 +257,7 @@ class Tokens:
         try:
             answer = await self._line.ask(self._calls.renewing, token=kept.secret)
         except self._line.http.FaultError as error:
-            if error.fault.kind is Kind.FORBIDDEN:
+            if error.fault.kind is Kind.FORBIDDEN and self._sees is not False:
                 await self._memory.drop(kept)
             else:
                 kept.renewable = False
@@ -265,12 +284,8 @@ class Tokens:
 
     def _schedule(self, kept: Kept, left: float) -> None:
         """Say when a token is looked at next: to renew it, or, where that cannot be, to replace it before its end."""
-        if not left:
-            kept.renew_at = 0.0
-            return
-        grace = kept.ttl * (0.1 + 0.1 * _jitter())
-        after = renew_after(left, jitter=_jitter()) if kept.renewable else max(_SHORTEST_SLEEP, left - grace)
-        kept.renew_at = self._clock() + after
+        after = look_after(left, kept.ttl, renewable=kept.renewable, jitter=_jitter())
+        kept.renew_at = self._clock() + after if left else 0.0
 
     async def _logged_in(self) -> Kept:
         for kept in tuple(self._memory.tokens):
@@ -280,11 +295,14 @@ class Tokens:
         try:
             shown = await self._shown()
             if self.trouble is not None and not self._pacing.may(time.monotonic()):
-                _again(self.trouble)
+                raise type(self.trouble)(self.trouble.message, hint=self.trouble.hint)
             kept = await self._try(shown)
         except BackendError as error:
             self._failed(error)
             raise
+        if self._sees is None:
+            with contextlib.suppress(BackendError):
+                self._sees = await self._can_look(kept)
         self._pacing.succeeded()
         self._memory.refusals.accepted()
         self.trouble, self.alarm = None, None
@@ -348,20 +366,8 @@ class Tokens:
             what = "wants a second factor" if answer.needs_mfa else "gave no token"
             message = f"the login by {self._identity} {what}"
             raise MisconfiguredError(message, hint="log in with a method for machines: approle, jwt, kubernetes, cert")
-        now = self._clock()
-        kept = Kept(
-            token=auth.token.expose(),
-            accessor=auth.accessor,
-            login=self._identity,
-            policies=tuple(auth.policies),
-            name=auth.name,
-            ttl=auth.ttl,
-            renewable=auth.renewable and not auth.batch,
-            batch=auth.batch,
-            expires_at=now + auth.ttl if auth.ttl else 0.0,
-            used_at=now,
-            sure=True,
-        )
+        now, self._login_at = self._clock(), time.monotonic()
+        kept = made(auth, self._identity, now)
         self._schedule(kept, auth.ttl)
         # What is left of one that was found again under the same name is the same token.
         self._memory.tokens = [kept, *(each for each in self._memory.tokens if each.accessor != kept.accessor)]
@@ -435,15 +441,10 @@ class Tokens:
             await self._memory.drop(kept)
 
 
-def _again(error: BackendError) -> NoReturn:
-    raise type(error)(error.message, hint=error.hint)
-
-
 def _jitter() -> float:
     return random.random()  # noqa: S311 -- jitter
 
 
 def _heard(task: "asyncio.Task[Any]") -> None:
-    # Whoever waited may have gone; nobody needs to be told that nobody asked.
     if not task.cancelled():
-        task.exception()
+        task.exception()  # whoever waited may have gone

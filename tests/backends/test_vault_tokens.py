@@ -72,6 +72,19 @@ class TestTokens(VaultCase):
             counts.append(world.front.count(RENEW))
         assert [0, 1, 1] == counts
 
+    def test_a_policy_that_lets_nobody_look_causes_no_logins(
+        self, world: FakeWorld, bench: Bench, run: Run[Any]
+    ) -> None:
+        """Where lookup-self is denied as well, a denied path is a matter of the policy, and the token stays."""
+        world.front.fail(Say(status=403, errors=("permission denied",)), on="auth/token/lookup-self")
+        made = Held(bench, MemoryDrawer())
+        kept = run(made.open())
+        lives = [run(made.tokens.lives(kept)) for _ in range(20)]
+        again = run(made.tokens.current())
+        made.tokens.close()
+        made.line.close()
+        assert ([True] * 20, kept.accessor, 1) == (lives, again.accessor, world.front.count(LOGIN))
+
     def test_a_token_that_grows_no_more_makes_room_for_another(
         self, world: FakeWorld, held: Held, run: Run[Any]
     ) -> None:
