@@ -4,6 +4,7 @@ What is asked for, what may leave, and what both are before and after the backen
 Shapes, and what they must hold: this module refuses to do anything.
 """
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -70,6 +71,11 @@ class Opening:
     env: Mapping[str, Secret]
     files: Mapping[str, Secret]
     leases: tuple[Lease, ...]
+
+
+def new_accessor() -> str:
+    """Return a name for a lease that nobody guesses, and that no command takes for an option: people type it."""
+    return secrets.token_urlsafe(15).replace("-", "_")
 
 
 def require_value(credential: Credential, secret: SecretConfig) -> Credential:

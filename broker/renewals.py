@@ -5,7 +5,6 @@ A lease is renewed at its backend where it has one there, and here where it has
 not. This module refuses to decide what is due: ``core.leases`` does.
 """
 
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
@@ -19,7 +18,7 @@ from broker.endings import Endings
 from broker.errors import LeaseNotFoundError, RequestError
 from broker.minting import Minting
 from broker.records import what
-from broker.release import BACKEND_DEADLINE
+from broker.release import BACKEND_DEADLINE, new_accessor
 from broker.store import Store
 from broker.translate import answered
 
@@ -111,7 +110,7 @@ class Renewals:
         ttl = min(lease.ttl, secret.ttl)
         promised = replace(
             lease,
-            accessor=secrets.token_urlsafe(15),
+            accessor=new_accessor(),
             backend=secret.backend,
             issued_at=now,
             expires_at=now + ttl,

@@ -11,7 +11,6 @@ record on disk, and nothing is released to a process that has ended.
 
 import asyncio
 import math
-import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -38,7 +37,7 @@ from broker.minting import Minting, StaticError
 from broker.reading import Reading
 from broker.records import release_facts, what, who
 from broker.refusals import Refusals
-from broker.release import Opening, Release, Wanted, as_issued, require_value
+from broker.release import Opening, Release, Wanted, as_issued, new_accessor, require_value
 from broker.renewals import Renewals
 from broker.store import Store
 
@@ -391,7 +390,7 @@ class Service:
         ttl = _length(wanted, secret)
         now = self.clock()
         return Lease(
-            accessor=secrets.token_urlsafe(15),
+            accessor=new_accessor(),
             secret=wanted.secret,
             server=allowed.rule.name,
             backend=secret.backend,

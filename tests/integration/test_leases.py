@@ -26,6 +26,11 @@ class TestAsking:
         first, second = (server.call("credential/issue", secret=secret) for _ in range(2))
         assert (first["accessor"], first["values"]) == (second["accessor"], second["values"])
 
+    def test_no_accessor_looks_like_an_option(self, server: Puppet) -> None:
+        """Of two hundred leases none has a name with a dash in it, which a command would take for an option."""
+        named = {server.call("credential/issue", secret="static", fresh=True)["accessor"] for _ in range(200)}
+        assert (200, []) == (len(named), [each for each in named if "-" in each])
+
     def test_a_lease_lives_over_reconnects(self, server: Puppet, broker: RunningBroker) -> None:
         """A process that hangs up and connects anew holds what it held."""
         before = issue(server, "db")
