@@ -10,6 +10,7 @@ there are no mocks here.
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,8 @@ class Required:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Require what the environment names, separated by white space."""
+    """Require what the environment names, separated by white space; have Ctrl-C mean to children what it means."""
+    # Who starts the tests in the background of a script has them, and all that they start, ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if names := os.environ.get("MCP_BROKER_REQUIRED_LIVE", "").split():
         config.pluginmanager.register(Required(names), "required-live")
