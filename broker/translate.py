@@ -68,4 +68,3 @@ def translated(  # noqa: C901, PLR0911 -- one return for each error there is
             return UnavailableError(f"{name}{error.message}", hint=error.hint or "mcp-broker status")
         case _:
             assert_never(error)
-
